@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"database/sql/driver"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/go-sql-driver/mysql"
+)
+
+const (
+	healthTimeout = 800 * time.Millisecond
+	maxBody       = 64 << 10
+	maxItem       = 200
+)
+
+// api is what callers see.
+type api struct {
+	store    *store
+	broker   *broker
+	outbox   *outbox
+	identity *identity
+}
+
+func (a *api) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", a.health)
+	mux.HandleFunc("POST /orders", a.forCustomer(a.createOrder))
+	mux.HandleFunc("GET /orders", a.forCustomer(a.listOrders))
+	mux.HandleFunc("GET /orders/{id}", a.forCustomer(a.getOrder))
+	return traced(mux)
+}
+
+func (a *api) health(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), healthTimeout)
+	defer cancel()
+	if err := errors.Join(a.store.check(ctx), a.broker.check(ctx)); err != nil {
+		answer(w, http.StatusServiceUnavailable, map[string]string{"status": "unavailable", "reason": err.Error()})
+		return
+	}
+	answer(w, http.StatusOK, map[string]string{"status": "ok"})
+}
+
+func (a *api) createOrder(w http.ResponseWriter, r *http.Request, customer string) error {
+	var body struct {
+		Item   string `json:"item"`
+		Amount int64  `json:"amount"`
+	}
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody)).Decode(&body); err != nil {
+		return badRequest(`send {"item": "...", "amount": 1250}, the amount in cents`)
+	}
+	item := strings.TrimSpace(body.Item)
+	if item == "" || utf8.RuneCountInString(item) > maxItem {
+		return badRequest("an item has 1 to 200 characters")
+	}
+	if body.Amount <= 0 {
+		return badRequest("an amount is a whole number of cents above 0")
+	}
+	o, err := a.store.create(r.Context(), customer, item, body.Amount)
+	if err != nil {
+		return err
+	}
+	a.outbox.wake()
+	slog.InfoContext(r.Context(), "order created", "order_id", o.ID, "amount", o.Amount)
+	w.Header().Set("Location", "/orders/"+o.ID)
+	answer(w, http.StatusCreated, o)
+	return nil
+}
+
+func (a *api) getOrder(w http.ResponseWriter, r *http.Request, customer string) error {
+	o, err := a.store.find(r.Context(), r.PathValue("id"), customer)
+	if err != nil {
+		return err
+	}
+	answer(w, http.StatusOK, o)
+	return nil
+}
+
+func (a *api) listOrders(w http.ResponseWriter, r *http.Request, customer string) error {
+	orders, err := a.store.list(r.Context(), customer)
+	if err != nil {
+		return err
+	}
+	answer(w, http.StatusOK, orders)
+	return nil
+}
+
+// forCustomer asks who the caller is, and answers the errors of the handler.
+func (a *api) forCustomer(handle func(http.ResponseWriter, *http.Request, string) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		customer, err := a.identity.customer(r.Context(), r.Header.Get("Authorization"))
+		if err == nil {
+			err = handle(w, r, customer)
+		}
+		if err != nil {
+			answerError(w, r, err)
+		}
+	}
+}
+
+type badRequest string
+
+func (b badRequest) Error() string { return string(b) }
+
+func answerError(w http.ResponseWriter, r *http.Request, err error) {
+	status, message := http.StatusInternalServerError, "internal error"
+	var bad badRequest
+	switch {
+	case errors.As(err, &bad):
+		status, message = http.StatusBadRequest, err.Error()
+	case errors.Is(err, errUnauthorized):
+		status, message = http.StatusUnauthorized, err.Error()
+		w.Header().Set("WWW-Authenticate", "Bearer")
+	case errors.Is(err, errNotFound):
+		status, message = http.StatusNotFound, err.Error()
+	case errors.Is(err, errAuthAway):
+		status, message = http.StatusServiceUnavailable, errAuthAway.Error()
+	case isDatabaseAway(err):
+		status, message = http.StatusServiceUnavailable, "cannot reach the database"
+	}
+	if status >= http.StatusInternalServerError {
+		slog.ErrorContext(r.Context(), "cannot answer", "error", err)
+	}
+	answer(w, status, map[string]string{"error": message})
+}
+
+func isDatabaseAway(err error) bool {
+	var network net.Error
+	return errors.As(err, &network) || errors.Is(err, mysql.ErrInvalidConn) || errors.Is(err, driver.ErrBadConn)
+}
+
+func answer(w http.ResponseWriter, status int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(body) // the caller went away
+}
+
+// traced begins a span for each request and logs how it ended.
+func traced(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r = r.WithContext(withTrace(r.Context(), r.Header.Get(traceparentHeader)))
+		started := time.Now()
+		recorder := &statusRecorder{ResponseWriter: w, status: http.StatusOK}
+		next.ServeHTTP(recorder, r)
+		if r.URL.Path == "/healthz" {
+			return // asked many times a second
+		}
+		slog.InfoContext(r.Context(), "request", "method", r.Method, "path", r.URL.Path,
+			"status", recorder.status, "duration_ms", time.Since(started).Milliseconds())
+	})
+}
+
+type statusRecorder struct {
+	http.ResponseWriter
+	status int
+}
+
+func (r *statusRecorder) WriteHeader(status int) {
+	r.status = status
+	r.ResponseWriter.WriteHeader(status)
+}

@@ -1,0 +1,90 @@
+// Orders takes orders from customers and tells everybody about them:
+//
+//	POST /orders -> order + outbox row, one transaction -> orders.created on NATS
+//	payments.captured | payments.declined on NATS       -> the order is paid | declined
+//
+// It starts before its database or broker are there, answers 503 on /healthz until they are, and
+// finds them again whenever they were away.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const shutdownGrace = 8 * time.Second
+
+func main() {
+	slog.SetDefault(newLogger(os.Stdout))
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	if err := run(ctx, os.Getenv); err != nil {
+		slog.Error("cannot run orders", "error", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, getenv func(string) string) error {
+	cfg, err := loadConfig(getenv)
+	if err != nil {
+		return err
+	}
+	store, err := openStore(cfg.databaseURL)
+	if err != nil {
+		return err
+	}
+	defer store.close()
+	broker, err := connectBroker(cfg.natsURL)
+	if err != nil {
+		return err
+	}
+	defer broker.close()
+	listener, err := net.Listen("tcp", cfg.listen)
+	if err != nil {
+		return fmt.Errorf("cannot listen: %w", err)
+	}
+
+	outbox := newOutbox(store, broker)
+	api := &api{store: store, broker: broker, outbox: outbox, identity: newIdentity(cfg.authURL)}
+	server := &http.Server{Handler: api.handler(), ReadHeaderTimeout: 5 * time.Second}
+
+	var work sync.WaitGroup
+	for _, task := range []func(context.Context){
+		store.prepare,
+		outbox.run,
+		func(ctx context.Context) { consumePayments(ctx, broker, store) },
+	} {
+		work.Add(1)
+		go func() {
+			defer work.Done()
+			task(ctx)
+		}()
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(listener) }()
+	slog.Info("listening", "address", cfg.listen)
+
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	slog.Info("stopping")
+	grace, cancel := context.WithTimeout(context.Background(), shutdownGrace)
+	defer cancel()
+	if err := server.Shutdown(grace); err != nil && !errors.Is(err, http.ErrServerClosed) {
+		slog.Warn("cannot finish all requests", "error", err)
+	}
+	work.Wait()
+	slog.Info("stopped")
+	return nil
+}

@@ -1,0 +1,74 @@
+// Takes orders.created off the stream and acknowledges each after the decision is in the database:
+// a kill before the acknowledgement brings the message again, and deciding twice changes nothing.
+
+import { setTimeout as sleep } from "node:timers/promises";
+
+import { log } from "./log.js";
+import { inTrace, traceparent } from "./trace.js";
+
+const BATCH = { max_messages: 10, expires: 5_000 };
+const RETRY_MILLISECONDS = 500;
+
+export async function consumeOrders(broker, payments, outbox, signal) {
+  let messages;
+  const abandon = () => messages?.stop();
+  signal.addEventListener("abort", abandon);
+  broker.onDisconnect(abandon);
+
+  let consumer;
+  while (!signal.aborted) {
+    try {
+      consumer ??= await unlessAborted(broker.ordersConsumer(), signal);
+      messages = await consumer.fetch(BATCH);
+      for await (const message of messages) {
+        await inTrace(message.headers?.get("traceparent"), () => handle(message, payments, outbox));
+        if (signal.aborted) break; // the rest of the batch goes to another replica
+      }
+    } catch (error) {
+      consumer = undefined;
+      if (signal.aborted) return;
+      log.warn("cannot read orders, trying again", { error: error.message });
+      await sleep(RETRY_MILLISECONDS, undefined, { signal }).catch(() => {});
+    }
+  }
+}
+
+async function handle(message, payments, outbox) {
+  const order = parse(message);
+  if (!order) {
+    log.error("dropped an order that cannot be read", { sequence: message.seq });
+    message.term("cannot be read");
+    return;
+  }
+  try {
+    const payment = await payments.settle(order, traceparent());
+    if (payment) log.info(`payment ${payment.status}`, { order_id: order.order_id, amount: order.amount });
+    else log.info("order is decided already", { order_id: order.order_id });
+    message.ack();
+    outbox.wake();
+  } catch (error) {
+    log.warn("cannot store the payment, trying again", { order_id: order.order_id, error: error.message });
+    message.nak(RETRY_MILLISECONDS);
+  }
+}
+
+function parse(message) {
+  try {
+    const order = message.json();
+    const valid =
+      typeof order.order_id === "string" &&
+      typeof order.customer === "string" &&
+      Number.isSafeInteger(order.amount);
+    return valid ? order : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function unlessAborted(promise, signal) {
+  if (signal.aborted) return Promise.reject(signal.reason);
+  return Promise.race([
+    promise,
+    new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason), { once: true })),
+  ]);
+}
