@@ -57,6 +57,8 @@ class GatewayConfig:
     public: tuple[Listen, ...] = ()
     """Where the gateway itself listens; empty when the stack has no `gateway:` section."""
     routes: tuple[Route, ...] = ()
+    hosts: tuple[str, ...] = ()
+    """Further host names that are answered; all others but the loopback's and the stack's get 421."""
     services: tuple[Slots, ...] = ()
     direct: tuple[tuple[str, str], ...] = ()
     """Routing-table key → fixed `address:port` for services dialled without slots (port: fixed)."""
@@ -80,3 +82,5 @@ class RoutingTable:
     ready: dict[str, tuple[Target, ...]] = field(default_factory=dict)
     waiting: dict[str, str] = field(default_factory=dict)
     """Key → one line for the 503 page, such as `orders is starting`."""
+    since: dict[str, float] = field(default_factory=dict)
+    """Key → wall-clock second since which it has none; the page counts the seconds from there."""

@@ -1,0 +1,128 @@
+"""What stays the same for a checkout: its loopback network, host numbers, ports and passwords.
+
+Kept in `.devstack/identity.json` (0600). A new checkout picks by hash of uid and stack ID and tests by
+bind; what it picked it keeps, so that callers' addresses survive `down` and `up`.
+"""
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from devstack.core.policy import PORTS_PER_SLOT
+
+FIRST_PORT, LAST_PORT = 10240, 32767
+"""Outside the ephemeral range (32768-60999 by default), above what people dial by habit."""
+BLOCK = 1024
+NETWORKS = 1 << 14
+"""/24 networks in 127.64.0.0/10."""
+
+
+@dataclass(slots=True)
+class Identity:
+    """See the module's docstring; mutable, saved by its owner after changes."""
+
+    network: str = ""
+    """First three numbers: `127.91.7`."""
+    hosts: dict[str, int] = field(default_factory=dict)
+    ports: dict[str, list[int]] = field(default_factory=dict)
+    """`orders.1` (or `orders.1/grpc`) → the ports a replica in that slot may get."""
+    dialled: dict[str, int] = field(default_factory=dict)
+    """Where a service has no address of its own: its port on 127.0.0.1."""
+    passwords: dict[str, str] = field(default_factory=dict)
+    gateway_port: int | None = None
+    first_port: int = 0
+
+    def host(self, service: str) -> str:
+        """The loopback address of a service."""
+        if service not in self.hosts:
+            taken = set(self.hosts.values())
+            self.hosts[service] = next(n for n in range(2, 255) if n not in taken)
+        return f"{self.network}.{self.hosts[service]}"
+
+    def password(self, service: str) -> str:
+        """The generated password of a database."""
+        if service not in self.passwords:
+            self.passwords[service] = secrets.token_urlsafe(18)
+        return self.passwords[service]
+
+    def slot_ports(self, key: str, avoid: frozenset[int]) -> tuple[int, ...]:
+        """The ports of a slot, none of them equal to a number that somebody dials."""
+        known = self.ports.get(key, [])
+        if len(known) == PORTS_PER_SLOT and not avoid.intersection(known):
+            return tuple(known)
+        taken = {p for ports in self.ports.values() for p in ports} | set(self.dialled.values())
+        fresh = [p for p in self._candidates() if p not in taken and p not in avoid]
+        self.ports[key] = fresh[:PORTS_PER_SLOT]
+        return tuple(self.ports[key])
+
+    def dialled_port(self, key: str, is_free: Callable[[int], bool]) -> int:
+        """A stable port on 127.0.0.1 for a service that has no address of its own."""
+        if key not in self.dialled:
+            taken = {p for ports in self.ports.values() for p in ports} | set(self.dialled.values())
+            self.dialled[key] = next(
+                p for p in reversed(self._candidates()) if p not in taken and is_free(p)
+            )
+        return self.dialled[key]
+
+    def _candidates(self) -> list[int]:
+        """Ports in the order of preference: the checkout's block, then all after it, around."""
+        span = LAST_PORT - FIRST_PORT + 1
+        offset = self.first_port - FIRST_PORT
+        return [FIRST_PORT + (offset + n) % span for n in range(span)]
+
+
+def choose(
+    stack_id: str, are_free: Callable[[str, range], bool], *, uid: int | None = None
+) -> Identity:
+    """The identity of a new checkout; `are_free(network, ports)` tests a candidate by bind."""
+    seed = f"{os.getuid() if uid is None else uid}:{stack_id}"
+    number = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:8], "big")
+    blocks = (LAST_PORT - FIRST_PORT + 1) // BLOCK
+
+    def candidate(attempt: int) -> tuple[str, int]:
+        index = (number + attempt) % NETWORKS
+        first = FIRST_PORT + ((number // NETWORKS + attempt) % blocks) * BLOCK
+        return f"127.{64 + (index >> 8)}.{index & 255}", first
+
+    free = (
+        (network, first)
+        for network, first in map(candidate, range(blocks))
+        if are_free(network, range(first, first + BLOCK))
+    )
+    # on a machine where every block has a listener, single ports are still tested before each use
+    network, first = next(free, candidate(0))
+    return Identity(network=network, first_port=first)
+
+
+def load(path: Path) -> Identity | None:
+    """The kept identity; None when there is none or it cannot be read as one."""
+    try:
+        raw = json.loads(path.read_text())
+        return Identity(**{k: v for k, v in raw.items() if k != "schema"})
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+
+
+def save(identity: Identity, path: Path) -> None:
+    """Write atomically; readable by the owner alone, since it holds passwords."""
+    content = {"schema": 1} | {
+        name: getattr(identity, name)
+        for name in (
+            "network",
+            "hosts",
+            "ports",
+            "dialled",
+            "passwords",
+            "gateway_port",
+            "first_port",
+        )
+    }
+    temporary = path.with_suffix(".tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(content, file, indent=1, sort_keys=True)
+    temporary.replace(path)

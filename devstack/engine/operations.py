@@ -1,0 +1,287 @@
+"""Running ops: each becomes calls of a runtime, the gateway or a prober, and ends in events.
+
+No policy here: what to do was decided. Expected failures are turned into events with the message a
+person will read; anything else is a bug and passes through to end the controller.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, assert_never
+
+from devstack.core import events as e
+from devstack.core.events import Artifact, Event, GatewayShape
+from devstack.core.model import Check, RuntimeName, Service
+from devstack.core.ops import (
+    ApplyWorkload,
+    DrainReplica,
+    LoadGateway,
+    Op,
+    Prepare,
+    RemoveWorkload,
+    SetRoutes,
+    StartReplica,
+    StopReplica,
+)
+from devstack.core.routes import RoutingTable
+from devstack.core.state import State
+from devstack.runtimes.base import (
+    PrepareFailed,
+    ReplicaEnd,
+    ReplicaRuntime,
+    RuntimeUnavailable,
+    StartFailed,
+    StartOrder,
+    WorkloadRuntime,
+)
+
+Post = Callable[[Event], None]
+
+
+class GatewayFailed(Exception):
+    """NGINX could not be told; the message is for people."""
+
+
+class GatewayDriver(Protocol):
+    """The gateway as ops see it."""
+
+    async def set_routes(self, table: RoutingTable) -> None:
+        """Put a table in force. Raises `GatewayFailed`."""
+        ...
+
+    async def load(self, shape: GatewayShape) -> tuple[str, ...]:
+        """Load a configuration and confirm it; returns warnings. Raises `GatewayFailed`."""
+        ...
+
+    async def wait_drained(self, addresses: tuple[str, ...], grace_seconds: float) -> None:
+        """Return when no connection to the addresses is left, or the grace is over."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeTarget:
+    """A replica to be asked, and how."""
+
+    replica: str
+    service: Service
+    addresses: Mapping[str, str]
+    pid: int | None
+    was_ready: bool = False
+
+    @property
+    def ready(self) -> Check:
+        return self.service.ready
+
+
+class Prober(Protocol):
+    """Asks replicas and posts `StartupPassed`, `ReadinessChanged`, `LivenessFailed`, `ReplicaWarned`."""
+
+    def watch(self, target: ProbeTarget, post: Post) -> None:
+        """Begin asking a replica."""
+        ...
+
+    def forget(self, replica: str) -> None:
+        """Stop asking; nothing about the replica is posted afterwards."""
+        ...
+
+
+@dataclass(slots=True)
+class Operations:
+    """What ops are run with."""
+
+    replicas: Mapping[RuntimeName, ReplicaRuntime]
+    workloads: Mapping[RuntimeName, WorkloadRuntime] = field(default_factory=dict)
+    probers: Mapping[RuntimeName, Prober] = field(default_factory=dict)
+    gateway: GatewayDriver | None = None
+    jitter: Callable[[], float] = lambda: random.uniform(-1.0, 1.0)  # noqa: S311 - spreads retries, no secret
+    on_end: Callable[[ReplicaEnd], "e.Exit"] = lambda end: end.exit
+    """Adds what only the engine knows to an exit: the last lines of the log."""
+    _starting: dict[str, asyncio.Event] = field(default_factory=dict)
+    """Starts under way: a stop of the same replica waits for them."""
+
+    async def listen(self, post: Post) -> None:
+        """Turn what runtimes report into events, for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            for name, replicas in self.replicas.items():
+                tasks.create_task(self._listen_ends(name, replicas, post))
+            for workloads in self.workloads.values():
+                tasks.create_task(_listen_observed(workloads, post))
+
+    async def _listen_ends(self, name: RuntimeName, runtime: ReplicaRuntime, post: Post) -> None:
+        async for end in runtime.ends():
+            self.tell_end(name, end, post)
+
+    def tell_end(self, runtime: RuntimeName, end: ReplicaEnd, post: Post) -> None:
+        """Post the end of a replica."""
+        prober = self.probers.get(runtime)
+        if prober is not None:
+            prober.forget(end.replica)
+        for daemon in end.left_behind:
+            post(e.ReplicaWarned(end.replica, f"left {daemon} behind, which was killed"))
+        exit_ = self.on_end(end)
+        post(e.ReplicaExited(end.replica, exit_, jitter=self.jitter(), is_loss=end.is_loss))
+
+    async def run(self, op: Op, state: State, post: Post) -> None:
+        """Run one op to its end; `state` is the State its intent led to."""
+        match op:
+            case Prepare(service, revision, _):
+                await self._prepare(state, service, revision, post)
+            case StartReplica():
+                done = self._starting[op.replica] = asyncio.Event()
+                try:
+                    await self._start(state, op, post)
+                finally:
+                    del self._starting[op.replica]
+                    done.set()
+            case DrainReplica(replica, _):
+                await self._drain(state, replica, post)
+            case StopReplica(replica, _, _):
+                await self._stop(state, replica)
+            case SetRoutes(table, _):
+                await self._set_routes(table, post)
+            case LoadGateway(shape, _):
+                await self._load(shape, post)
+            case ApplyWorkload(service, revision, count, _):
+                await self._apply(state, service, revision, count, post)
+            case RemoveWorkload(service, _):
+                await self._remove(state, service, post)
+            case _:
+                assert_never(op)
+
+    # ── preparing and replicas ────────────────────────────────────────────────────────────────
+
+    async def _prepare(self, state: State, name: str, revision: str, post: Post) -> None:
+        service = _definition(state, name)
+        runtime = self.replicas.get(service.runtime) or self.workloads[service.runtime]
+        try:
+            artifact = await runtime.prepare(service, revision)
+        except PrepareFailed as error:
+            post(e.PrepareFailed(name, revision, str(error)))
+        except RuntimeUnavailable as error:
+            post(e.PrepareAbandoned(name, revision))
+            post(e.RuntimeLost(service.runtime.value, str(error)))
+        else:
+            post(e.PrepareSucceeded(name, revision, artifact))
+
+    async def _start(self, state: State, op: StartReplica, post: Post) -> None:
+        service = _definition(state, op.service)
+        runtime = self.replicas[service.runtime]
+        artifact = _artifact(state, op)
+        if not artifact.is_compiled:
+            digest = await runtime.source_digest(service)
+            if digest != state.of(op.service).source:
+                post(e.SourceChanged(op.service, digest))
+                post(e.ReplicaStartSkipped(op.replica))
+                return
+        order = StartOrder(op.replica, service, op.slot, op.revision, artifact)
+        try:
+            started = await runtime.start(order)
+        except StartFailed as error:
+            post(
+                e.ReplicaStartFailed(
+                    op.replica, str(error), permanent=error.permanent, jitter=self.jitter()
+                )
+            )
+            return
+        except RuntimeUnavailable as error:
+            post(e.ReplicaStartSkipped(op.replica))
+            post(e.RuntimeLost(service.runtime.value, str(error)))
+            return
+        post(
+            e.ReplicaSpawned(
+                op.replica,
+                pid=started.pid,
+                addresses=started.addresses,
+                started_at=started.started_at,
+                has_startup_probe=service.startup is not None,
+            )
+        )
+        if not service.is_job:
+            target = ProbeTarget(op.replica, service, dict(started.addresses), started.pid)
+            self.probers[service.runtime].watch(target, post)
+
+    async def _drain(self, state: State, replica_id: str, post: Post) -> None:
+        replica = state.replicas[replica_id]
+        service = _definition(state, replica.service)
+        self.probers[service.runtime].forget(replica_id)
+        if self.gateway is not None:
+            addresses = tuple(literal for _, literal in replica.addresses)
+            await self.gateway.wait_drained(addresses, service.stop.grace_seconds)
+        post(e.ReplicaDrained(replica_id))
+
+    async def _stop(self, state: State, replica_id: str) -> None:
+        replica = state.replicas[replica_id]
+        service = _definition(state, replica.service)
+        starting = self._starting.get(replica_id)
+        if starting is not None:
+            await starting.wait()
+        self.probers[service.runtime].forget(replica_id)
+        await self.replicas[service.runtime].stop(replica_id, service.stop)
+
+    # ── gateway ───────────────────────────────────────────────────────────────────────────────
+
+    async def _set_routes(self, table: RoutingTable, post: Post) -> None:
+        if self.gateway is None:
+            post(e.RoutesApplied(table))
+            return
+        try:
+            await self.gateway.set_routes(table)
+        except GatewayFailed as error:
+            post(e.RoutesFailed(str(error)))
+        else:
+            post(e.RoutesApplied(table))
+
+    async def _load(self, shape: GatewayShape, post: Post) -> None:
+        if self.gateway is None:
+            post(e.GatewayLoaded(shape))
+            return
+        try:
+            warnings = await self.gateway.load(shape)
+        except GatewayFailed as error:
+            post(e.GatewayLoadFailed(shape, str(error)))
+        else:
+            post(e.GatewayLoaded(shape, warnings))
+
+    # ── workloads ─────────────────────────────────────────────────────────────────────────────
+
+    async def _apply(self, state: State, name: str, revision: str, count: int, post: Post) -> None:
+        service = _definition(state, name)
+        try:
+            await self.workloads[service.runtime].apply(service, revision, count)
+        except StartFailed as error:
+            post(
+                e.WorkloadFailed(name, str(error), permanent=error.permanent, jitter=self.jitter())
+            )
+        except RuntimeUnavailable as error:
+            post(e.WorkloadFailed(name, str(error), jitter=self.jitter()))
+        else:
+            post(e.WorkloadApplied(name, revision, count))
+
+    async def _remove(self, state: State, name: str, post: Post) -> None:
+        service = _definition(state, name)
+        try:
+            await self.workloads[service.runtime].remove(name)
+        except RuntimeUnavailable as error:
+            post(e.WorkloadFailed(name, str(error), jitter=self.jitter()))
+        else:
+            post(e.WorkloadRemoved(name))
+
+
+async def _listen_observed(runtime: WorkloadRuntime, post: Post) -> None:
+    async for service, replicas in runtime.observe():
+        post(e.WorkloadObserved(service, replicas))
+
+
+def _definition(state: State, name: str) -> Service:
+    service = state.definition(name)
+    assert service is not None, f"an op about {name}, which is not in the stack"
+    return service
+
+
+def _artifact(state: State, op: StartReplica) -> Artifact:
+    """The artifact of the revision that is started: the desired one's, or the last good one's."""
+    known = state.of(op.service)
+    artifact = known.artifact if op.revision == known.desired else known.good_artifact
+    assert artifact is not None, f"{op.replica} starts without an artifact"
+    return artifact
