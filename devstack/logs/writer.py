@@ -10,7 +10,8 @@ tell what goes on. Every `append` that returned while `problem` is None is in th
 
 Runs inside the keeper (`python3 -I -S`): standard library only, and nothing that is slow to import.
 """
-# ruff: noqa: PTH -- pathlib is kept out of the keeper's imports
+# pathlib is kept out of the keeper's imports
+# ruff: noqa: PTH103, PTH106, PTH108, PTH118, PTH120, PTH208
 
 from __future__ import annotations
 
@@ -284,16 +285,17 @@ class LogWriter:
         os.ftruncate(self._index, size)
         os.lseek(self._index, size, os.SEEK_SET)
         self._index_size = size
-        unknown = status.st_size - end
-        if unknown:
-            flags = RECOVERED
-            if os.pread(self._data, 1, status.st_size - 1) != b"\n":
+        while end < status.st_size:  # bytes without a record
+            length = min(status.st_size - end, MAX_LENGTH)
+            flags = RECOVERED | (CONTINUED if OUTPUT in self._mid_line else 0)
+            self._mid_line.discard(OUTPUT)
+            if os.pread(self._data, 1, end + length - 1) != b"\n":
                 flags |= PARTIAL
+                self._mid_line.add(OUTPUT)
             last_wall = max(last_wall, status.st_mtime_ns)
             last_mono = last_mono or time.monotonic_ns()
-            self._put(RECORD.pack(end, last_wall, last_mono, unknown, OUTPUT, flags, MAGIC))
-            if flags & PARTIAL:
-                self._mid_line.add(OUTPUT)
+            self._put(RECORD.pack(end, last_wall, last_mono, length, OUTPUT, flags, MAGIC))
+            end += length
         self._offset = os.lseek(self._data, 0, os.SEEK_END)
         self._last_wall = last_wall
 
