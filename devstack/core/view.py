@@ -1,0 +1,227 @@
+"""What people see of State: one word for each service, and why.
+
+Pure: `status`, the dashboard and tests read the same answers from the same State and plan. Numbers that
+grow (how long something waits) are added by whoever shows them.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from devstack.core import policy
+from devstack.core.model import GATEWAY, Service
+from devstack.core.ops import Hold, Plan
+from devstack.core.state import Replica, ServiceState, State, is_flapping
+
+
+class Word(StrEnum):
+    """The state of a service in one word."""
+
+    PREPARING = "preparing"
+    WAITING = "waiting"
+    STARTING = "starting"
+    READY = "ready"
+    DEGRADED = "degraded"
+    FLAPPING = "flapping"
+    BACKING_OFF = "backing-off"
+    CRASH_LOOP = "crash-loop"
+    FAILED = "failed"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    DONE = "done"
+    UNKNOWN = "unknown"
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing more is expected without somebody doing something."""
+        return self in (Word.READY, Word.DONE, Word.STOPPED)
+
+    @property
+    def is_for_good(self) -> bool:
+        """Whether waiting longer is of no use to `--wait` and updates."""
+        return self in (Word.FAILED, Word.CRASH_LOOP)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceView:
+    """A service as it is shown."""
+
+    name: str
+    definition: Service
+    word: Word
+    reason: str
+    desired: int
+    ready: int
+    replicas: tuple[Replica, ...]
+    holds: tuple[Hold, ...]
+    overridden: bool
+    warnings: tuple[str, ...]
+
+
+def service_views(state: State, plan: Plan, now: float) -> tuple[ServiceView, ...]:
+    """All services in the order of the stack file, the gateway last, removed ones after it."""
+    names = sorted(state.names(), key=lambda name: name == GATEWAY)
+    return tuple(service_view(state, plan, name, now) for name in names)
+
+
+def service_view(state: State, plan: Plan, name: str, now: float) -> ServiceView:
+    """One service as it is shown."""
+    definition = state.definition(name)
+    assert definition is not None, f"there is no service {name}"
+    holds = tuple(h for h in plan.holds if h.service == name)
+    replicas = sorted(state.replicas_of(name), key=lambda r: (r.slot or 0, r.requested_at, r.id))
+    word = service_word(state, name, now)
+    return ServiceView(
+        name=name,
+        definition=definition,
+        word=word,
+        reason="" if word in (Word.READY, Word.DONE) else _reason(state, name, word, holds, now),
+        desired=state.wanted_count(name),
+        ready=state.ready_count(name),
+        replicas=tuple(replicas),
+        holds=holds,
+        overridden=name in state.overrides,
+        warnings=_warnings(state, name),
+    )
+
+
+def service_word(state: State, name: str, now: float) -> Word:
+    """The state of a service in one word; see DESIGN's list of states."""
+    service = state.definition(name)
+    assert service is not None, f"there is no service {name}"
+    if service.runtime in state.lost_runtimes:
+        return Word.UNKNOWN
+    replicas = state.replicas_of(name)
+    desired = state.wanted_count(name)
+    if service.is_job and state.is_completed(name) and not state.closing:
+        return Word.DONE
+    if desired == 0:
+        return Word.STOPPING if replicas else Word.STOPPED
+    known = state.of(name)
+    ready = state.ready_count(name)
+    if ready >= desired:
+        return Word.FLAPPING if is_flapping(known.ready_changes, now) else Word.READY
+    if ready > 0:
+        return Word.FLAPPING if is_flapping(known.ready_changes, now) else Word.DEGRADED
+    return _word_when_none_is_ready(state, service, known, replicas, now)
+
+
+def _word_when_none_is_ready(
+    state: State,
+    service: Service,
+    known: ServiceState,
+    replicas: tuple[Replica, ...],
+    now: float,
+) -> Word:
+    slots = [known.slot(index) for index in range(1, state.wanted_count(service.name) + 1)]
+    wanted = state.wanted_revision(service.name)
+    if known.prepare_error is not None and known.prepare_error[0] == wanted:
+        return Word.FAILED
+    if any(s.blocked for s in slots) or known.workload.blocked:
+        return Word.FAILED
+    if slots and all(s.finished for s in slots):
+        return Word.DONE
+    if any(s.failures >= policy.CRASH_LOOP_FAILURES for s in slots):
+        return Word.CRASH_LOOP
+    if any(r.is_current for r in replicas):
+        return Word.STARTING
+    if any(s.failures and s.retry_at > now for s in slots):
+        return Word.BACKING_OFF
+    if known.preparing is not None or known.desired is None:
+        return Word.PREPARING
+    return Word.WAITING
+
+
+def _reason(state: State, name: str, word: Word, holds: Iterable[Hold], now: float) -> str:
+    """The most telling sentence there is about why a service is not what it should be."""
+    if word is Word.UNKNOWN:
+        service = state.definition(name)
+        assert service is not None
+        return state.lost_runtimes[service.runtime]
+    if word is Word.STOPPED:
+        return "stopped by hand" if state.override(name).stopped else ""
+    known = state.of(name)
+    if known.preparing is not None and known.desired is None:
+        return "preparing"
+    for hold in holds:
+        return hold.reason
+    for replica in state.replicas_of(name):
+        if replica.is_current and not replica.ready and replica.reason:
+            return replica.reason
+    overdue = overdue_seconds(state, name, now)
+    if overdue is not None:
+        return f"not ready within {overdue:g} s"
+    slots = [known.slot(index) for index in range(1, state.wanted_count(name) + 1)]
+    for slot in slots:
+        if slot.failures and slot.last_exit is not None:
+            return f"the last replica {slot.last_exit}"
+    return known.workload.error
+
+
+def overdue_seconds(state: State, name: str, now: float) -> float | None:
+    """The start time-out of a service when one of its replicas has exceeded it, else None."""
+    service = state.definition(name)
+    if service is None or service.is_job:
+        return None
+    for replica in state.replicas_of(name):
+        age = now - replica.requested_at
+        if replica.is_current and not replica.was_ready and age > service.start_timeout_seconds:
+            return service.start_timeout_seconds
+    return None
+
+
+def _warnings(state: State, name: str) -> tuple[str, ...]:
+    known = state.of(name)
+    found = list(known.warnings)
+    if known.artifact is not None:
+        found += [note for note in known.artifact.notes if note not in found]
+    wanted = state.wanted_revision(name)
+    if known.prepare_error is not None and known.prepare_error[0] == wanted:
+        found.append(f"newest source is not running: {known.prepare_error[1]}")
+    if known.rollout_error is not None and known.rollout_error[0] == known.desired:
+        found.append(f"newest source does not start: {known.rollout_error[1]}")
+    if name == GATEWAY:
+        found += state.gateway.warnings
+        if state.gateway.load_error is not None:
+            found.append(state.gateway.load_error[1])
+    return tuple(found)
+
+
+def restarts(state: State, replica: Replica) -> int:
+    """How often the replica's slot was filled before."""
+    if replica.slot is None:
+        return replica.restarts
+    return max(0, state.of(replica.service).slot(replica.slot).started - 1)
+
+
+def is_settled(state: State, now: float) -> bool:
+    """Whether every service is ready, done, or stopped on purpose, in its newest revision."""
+    return all(
+        service_word(state, name, now).is_settled and not is_updating(state, name)
+        for name in state.names()
+    )
+
+
+def is_updating(state: State, name: str) -> bool:
+    """Whether replicas of an older revision still stand in for the wanted one."""
+    if not state.is_listed(name) or state.wanted_count(name) == 0:
+        return False
+    wanted = state.wanted_revision(name)
+    return any(r.is_current and r.revision != wanted for r in state.replicas_of(name))
+
+
+def failures_for_good(state: State, plan: Plan, now: float) -> tuple[tuple[str, str], ...]:
+    """(service, reason) of each one that will not become ready by waiting."""
+    found: list[tuple[str, str]] = []
+    for view in service_views(state, plan, now):
+        known = state.of(view.name)
+        wanted = state.wanted_revision(view.name)
+        if view.word.is_for_good:
+            found.append((view.name, view.reason))
+        elif known.prepare_error is not None and known.prepare_error[0] == wanted:
+            found.append((view.name, known.prepare_error[1]))
+        elif view.word is Word.STARTING and (
+            (seconds := overdue_seconds(state, view.name, now)) is not None
+        ):
+            found.append((view.name, view.reason or f"not ready within {seconds:g} s"))
+    return tuple(found)

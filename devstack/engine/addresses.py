@@ -1,0 +1,340 @@
+"""Where a service is reached, by whom: the one place that turns an endpoint into an address.
+
+With names (Linux, a mount namespace can be had) each service has a loopback address of its own, and
+its name resolves to it in everything devstack starts. Without, or where one address cannot be bound,
+it is 127.0.0.1 with an allocated port; injected variables fit either way.
+"""
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from devstack.core.events import GatewayShape
+from devstack.core.model import GATEWAY, Endpoint, EngineProgram, Scheme, Service, Stack
+from devstack.core.routes import GatewayConfig, Listen, Route, Slots, Upstream
+from devstack.core.shape import routing_key
+from devstack.core.template import Reference
+from devstack.engine.identity import Identity
+from devstack.engine.ports import Bindable, is_free, try_bind
+
+LOOPBACK = "127.0.0.1"
+
+EngineUrl = Callable[[str, str, str, str, str, int], str]
+"""(engine, user, password, database, host, port) → URL."""
+
+
+class Consumer(StrEnum):
+    """Who wants to reach an endpoint; container networks and clusters are further members."""
+
+    HOST = "host"
+    """A program of the user's, outside the stack: a browser, curl, a test."""
+    VIEW = "view"
+    """A replica in its own view of the machine, where names resolve."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a consumer dials an endpoint."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+class UnknownReference(Exception):
+    """A reference asks for something that its target does not have."""
+
+
+def _key(service: str, endpoint: Endpoint, definition: Service) -> str:
+    return routing_key(service, endpoint, definition)
+
+
+class AddressBook:
+    """Addresses of one stack. `assign` decides, everything else looks up."""
+
+    def __init__(
+        self, identity: Identity, memory: Path, *, names: bool, engine_url: EngineUrl
+    ) -> None:
+        self._identity = identity
+        self._memory = memory
+        self._engine_url = engine_url
+        self.names = names
+        self._stack: Stack | None = None
+        self._listens: dict[str, Listen] = {}
+        self.gateway_listen: Listen | None = None
+        self.problems: list[str] = []
+        """One line for each endpoint that could not have the address it should have."""
+
+    # ── deciding ──────────────────────────────────────────────────────────────────────────────
+
+    def recall(self) -> None:
+        """Take the addresses of the run that is being adopted as they are."""
+        try:
+            raw = json.loads(self._memory.read_text())
+        except (FileNotFoundError, ValueError):
+            return
+        self._listens = {key: Listen(*value) for key, value in raw["listens"].items()}
+        self.gateway_listen = Listen(*raw["gateway"]) if raw["gateway"] else None
+
+    def assign(self, stack: Stack) -> None:
+        """Give every endpoint of a stack its address; those that have one keep it."""
+        self._stack = stack
+        self.problems = []
+        wanted: dict[str, Listen] = {}
+        for name, service in stack.services.items():
+            for endpoint in service.endpoints:
+                key = _key(name, endpoint, service)
+                kept = self._listens.get(key)
+                is_same = kept is not None and self._could_be(name, endpoint, key, kept)
+                wanted[key] = (
+                    kept if is_same and kept is not None else self._choose(name, endpoint, key)
+                )
+        self._listens = wanted
+        if stack.gateway is None:
+            self.gateway_listen = None
+        elif not self._keeps_gateway(stack.gateway.port, stack.gateway.fixed):
+            self.gateway_listen = self._choose_gateway(stack.gateway.port, stack.gateway.fixed)
+        self._remember()
+
+    def _could_be(self, name: str, endpoint: Endpoint, key: str, kept: Listen) -> bool:
+        """Whether an address given before is one that `_choose` might give for this endpoint."""
+        if endpoint.fixed:
+            return kept == Listen(LOOPBACK, endpoint.port)
+        own = self.names and kept == Listen(self._identity.host(name), endpoint.port)
+        return own or kept == Listen(LOOPBACK, self._identity.dialled.get(key, -1))
+
+    def _choose(self, name: str, endpoint: Endpoint, key: str) -> Listen:
+        if endpoint.fixed:
+            return Listen(LOOPBACK, endpoint.port)
+        if self.names:
+            own = self._identity.host(name)
+            verdict = try_bind(own, endpoint.port)
+            if verdict is Bindable.YES:
+                return Listen(own, endpoint.port)
+            port = self._identity.dialled_port(key, is_free)
+            self.problems.append(
+                f"{name} is dialled at {LOOPBACK}:{port}: port {endpoint.port} on its own address "
+                f"is {verdict}"
+            )
+            return Listen(LOOPBACK, port)
+        return Listen(LOOPBACK, self._identity.dialled_port(key, is_free))
+
+    def _keeps_gateway(self, port: int, fixed: bool) -> bool:
+        kept = self.gateway_listen
+        if kept is None:
+            return False
+        return kept.port == port or (not fixed and kept.port == self._identity.gateway_port)
+
+    def _choose_gateway(self, port: int, fixed: bool) -> Listen:
+        if fixed or try_bind(LOOPBACK, port) is Bindable.YES:
+            return Listen(LOOPBACK, port)
+        own = self._identity.gateway_port
+        if own is None or not is_free(own):
+            del own
+            self._identity.dialled.pop(GATEWAY, None)
+            self._identity.gateway_port = self._identity.dialled_port(GATEWAY, is_free)
+        assert self._identity.gateway_port is not None
+        return Listen(LOOPBACK, self._identity.gateway_port)
+
+    def _remember(self) -> None:
+        gateway = self.gateway_listen
+        content = {
+            "listens": {k: [v.address, v.port] for k, v in self._listens.items()},
+            "gateway": [gateway.address, gateway.port] if gateway is not None else None,
+        }
+        temporary = self._memory.with_suffix(".tmp")
+        temporary.write_text(json.dumps(content))
+        temporary.replace(self._memory)
+
+    # ── looking up ────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def _current(self) -> Stack:
+        assert self._stack is not None, "addresses are looked up before they are assigned"
+        return self._stack
+
+    def listen(self, name: str, endpoint: Endpoint) -> Listen:
+        """The literal address an endpoint is dialled at on this machine."""
+        return self._listens[_key(name, endpoint, self._current.services[name])]
+
+    def resolve(self, name: str, endpoint: Endpoint, consumer: Consumer) -> Address:
+        """Where `consumer` dials an endpoint."""
+        listen = self.listen(name, endpoint)
+        has_name = self.names and not (listen.address == LOOPBACK and not endpoint.fixed)
+        if consumer is Consumer.VIEW and has_name:
+            return Address(name, listen.port)
+        return Address(listen.address, listen.port)
+
+    def url(self, name: str, consumer: Consumer, endpoint: str | None = None) -> str | None:
+        """The URL of a service for a consumer; None when it has no endpoint."""
+        service = self._current.services[name]
+        if not service.endpoints:
+            return self.gateway_url() if name == GATEWAY else None
+        found = self._endpoint(service, endpoint)
+        address = self.resolve(name, found, consumer)
+        if isinstance(service.program, EngineProgram):
+            program = service.program
+            return self._engine_url(
+                program.engine,
+                self.user(service),
+                self.password(service),
+                self.database(service),
+                address.host,
+                address.port,
+            )
+        return f"{found.scheme}://{address}"
+
+    def gateway_url(self) -> str | None:
+        """The public URL of the stack."""
+        listen = self.gateway_listen
+        return f"http://{listen.address}:{listen.port}" if listen is not None else None
+
+    def user(self, service: Service) -> str:
+        """The user a database is used as."""
+        program = service.program
+        assert isinstance(program, EngineProgram)
+        return program.user or service.name.replace("-", "_")
+
+    def database(self, service: Service) -> str:
+        """The name of the database in its server."""
+        program = service.program
+        assert isinstance(program, EngineProgram)
+        return program.database or service.name.replace("-", "_")
+
+    def password(self, service: Service) -> str:
+        """The password of a database: as the file says, else generated for the checkout."""
+        program = service.program
+        assert isinstance(program, EngineProgram)
+        if program.engine in ("nats", "nginx"):
+            return ""
+        if program.password is not None:
+            return str(program.password)
+        return self._identity.password(service.name)
+
+    def _endpoint(self, service: Service, name: str | None) -> Endpoint:
+        for endpoint in service.endpoints:
+            if name is None or endpoint.name == name:
+                return endpoint
+        raise UnknownReference(f"{service.name} has no endpoint {name or ''}".rstrip())
+
+    def lookup(
+        self, reference: Reference, *, me: Service, ports: dict[str, int], consumer: Consumer
+    ) -> str:
+        """The text of a reference in a replica of `me` whose own ports are `ports`.
+
+        Raises `UnknownReference` when the target has no such field.
+        """
+        if reference.service == "self":
+            return self._own(reference, me, ports)
+        service = self._current.services[reference.service]
+        if reference.field in ("user", "password", "database", "dsn") and not service.is_engine:
+            raise UnknownReference(f"{reference} asks a {service.kind} for a {reference.field}")
+        match reference.field:
+            case "user":
+                return self.user(service)
+            case "password":
+                return self.password(service)
+            case "database":
+                return self.database(service)
+            case "url" | "dsn":
+                url = self.url(service.name, consumer, reference.endpoint)
+                if url is None:
+                    raise UnknownReference(f"{reference}: {service.name} has no port")
+                return url
+        address = self.resolve(service.name, self._endpoint(service, reference.endpoint), consumer)
+        match reference.field:
+            case "host":
+                return address.host
+            case "port":
+                return str(address.port)
+            case "address":
+                return str(address)
+        raise UnknownReference(f"{reference}: there is no field {reference.field}")
+
+    def _own(self, reference: Reference, me: Service, ports: dict[str, int]) -> str:
+        if reference.field == "host":
+            return LOOPBACK
+        if reference.field == "password":
+            return self.password(me)
+        endpoint = self._endpoint(me, reference.endpoint)
+        port = ports[endpoint.name]
+        match reference.field:
+            case "port":
+                return str(port)
+            case "address":
+                return f"{LOOPBACK}:{port}"
+            case "url":
+                return f"http://{LOOPBACK}:{port}"
+        raise UnknownReference(f"{reference}: there is no field {reference.field}")
+
+    # ── for replicas and NGINX ────────────────────────────────────────────────────────────────
+
+    def hosts_file(self) -> str | None:
+        """The private /etc/hosts of everything devstack starts; None where names cannot be had."""
+        if not self.names:
+            return None
+        lines = [
+            f"{self.listen(name, service.endpoints[0]).address} {name}"
+            for name, service in self._current.services.items()
+            if service.endpoints
+        ]
+        # resolvers take the first match: a name of the stack wins over the machine's own file
+        lines += ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
+        with contextlib.suppress(OSError):
+            lines.append(Path("/etc/hosts").read_text().rstrip("\n"))
+        return "\n".join(lines) + "\n"
+
+    def dialled_numbers(self) -> frozenset[int]:
+        """Numbers that somebody dials: a replica's own port must equal none (wildcard listeners)."""
+        numbers = {listen.port for listen in self._listens.values()}
+        numbers |= {p.port for s in self._current.services.values() for p in s.endpoints}
+        if self.gateway_listen is not None:
+            numbers.add(self.gateway_listen.port)
+        return frozenset(numbers)
+
+    def slot_ports(self, service: Service, slot: int) -> Iterator[tuple[Endpoint, tuple[int, ...]]]:
+        """For each endpoint, the ports a replica in a slot may listen on."""
+        avoid = self.dialled_numbers()
+        for endpoint in service.endpoints:
+            if endpoint.fixed:
+                yield endpoint, (endpoint.port,)
+                continue
+            suffix = "" if endpoint == service.main_endpoint else f"/{endpoint.name}"
+            yield endpoint, self._identity.slot_ports(f"{service.name}.{slot}{suffix}", avoid)
+
+    def gateway_config(self, shape: GatewayShape) -> GatewayConfig:
+        """A gateway shape with addresses: what is rendered for NGINX."""
+        stack = self._current
+        services: list[Slots] = []
+        for name, count in shape.slots:
+            service = stack.services[name]
+            by_slot = [dict(_named(self.slot_ports(service, slot))) for slot in range(1, count + 1)]
+            services.extend(
+                Slots(
+                    service=name,
+                    key=_key(name, endpoint, service),
+                    upstream=Upstream.TCP if endpoint.scheme is Scheme.TCP else Upstream.HTTP,
+                    listens=(self.listen(name, endpoint),),
+                    ports=tuple(ports[endpoint.name] for ports in by_slot),
+                )
+                for endpoint in service.endpoints
+            )
+        return GatewayConfig(
+            stack=stack.name,
+            public=(self.gateway_listen,) if shape.public and self.gateway_listen else (),
+            routes=tuple(Route(*route) for route in shape.routes),
+            services=tuple(services),
+            direct=tuple((name, f"{LOOPBACK}:{port}") for name, port in shape.fixed),
+        )
+
+
+def _named(
+    pairs: Iterator[tuple[Endpoint, tuple[int, ...]]],
+) -> Iterator[tuple[str, tuple[int, ...]]]:
+    for endpoint, ports in pairs:
+        yield endpoint.name, ports
