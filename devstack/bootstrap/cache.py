@@ -1,0 +1,97 @@
+"""Where this user's cache is, and who may fill a place in it: one lock file per place."""
+
+import fcntl
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+
+class CacheUnusable(Exception):
+    """The cache folder cannot be made or is not ours."""
+
+
+def cache_folder(environment: Mapping[str, str]) -> Path:
+    """`$XDG_CACHE_HOME/devstack`, by default `~/.cache/devstack`; not created here."""
+    base = environment.get("XDG_CACHE_HOME", "")
+    if Path(base).is_absolute():
+        return Path(base) / "devstack"
+    home = environment.get("HOME", "")
+    root = Path(home) if Path(home).is_absolute() else Path("~").expanduser()
+    return root / ".cache" / "devstack"
+
+
+def make_private_folder(path: Path) -> None:
+    """Create a folder of the cache; programs run from it, so nobody else may own or write it."""
+    try:
+        path.mkdir(mode=0o755, parents=True, exist_ok=True)
+        found = path.stat()
+    except OSError as exc:
+        raise CacheUnusable(f"cannot make the cache folder {path}: {exc.strerror}") from exc
+    if found.st_uid != os.geteuid():
+        raise CacheUnusable(f"cannot use the cache folder {path}: it belongs to another user")
+    if stat.S_IMODE(found.st_mode) & 0o022:
+        try:
+            path.chmod(0o755)
+        except OSError as exc:
+            raise CacheUnusable(f"cannot use the cache folder {path}: {exc.strerror}") from exc
+
+
+class PlaceLock:
+    """The right to fill one place of the cache; held by one process, freed by its death.
+
+    The file is never removed: whoever removes a lock file gives two holders the same right.
+    """
+
+    def __init__(self, place: Path) -> None:
+        self._path = place.parent / f".{place.name}.lock"
+        self._descriptor: int | None = None
+
+    def try_acquire(self) -> bool:
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return False
+        self._descriptor = descriptor
+        return True
+
+    def release(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def scratch_folder(beside: Path) -> Path:
+    """A new folder in which `beside` is made before it is renamed into place."""
+    return Path(tempfile.mkdtemp(prefix=f".{beside.name}.", dir=beside.parent))
+
+
+def move_into_place(made: Path, place: Path) -> None:
+    """Rename a finished folder to its name; what another process put there first is kept."""
+    try:
+        made.rename(place)
+    except OSError:
+        if not place.is_dir():
+            raise
+        remove_tree(made)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder that may not be there; a name starting to vanish is never half there."""
+    doomed = path.with_name(f".{path.name}.gone.{os.getpid()}")
+    try:
+        path.rename(doomed)
+    except OSError:
+        doomed = path
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def remove_scratch(place: Path) -> None:
+    """Remove what a killed maker of `place` left; only the holder of its lock may."""
+    for left in place.parent.glob(f".{place.name}.*"):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)

@@ -1,0 +1,212 @@
+"""Brings one locked file to disk, whole and with the right hash, or not at all.
+
+Broken connections are resumed where they broke. A file of another size or hash is deleted and
+never used; the error names what was expected and what came.
+"""
+
+import hashlib
+import http.client
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import assert_never
+
+from devstack.bootstrap.index import LocalFile, RemoteFile, indexes, places_of
+from devstack.bootstrap.index_settings import IndexSettings
+from devstack.bootstrap.lockfile import Package, Wheel
+from devstack.bootstrap.web import FetchFailed, NotThere, Web, without_credentials
+
+_CHUNK = 256 << 10
+_FRUITLESS_TRIES = 5
+"""In a row without a byte; any progress starts the count again."""
+_FIRST_PAUSE_SECONDS = 0.5
+
+
+class FileRefused(Exception):
+    """What came is not the locked file; it was deleted."""
+
+
+class Stopped(Exception):
+    """The caller gave up while the file was on its way."""
+
+
+class Stop:
+    """How a caller ends a fetch that runs in a thread."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def set(self) -> None:
+        self._event.set()
+
+    def check(self) -> None:
+        if self._event.is_set():
+            raise Stopped
+
+    def pause(self, seconds: float) -> None:
+        if self._event.wait(seconds):
+            raise Stopped
+
+
+def fetch(
+    package: Package,
+    wheel: Wheel,
+    settings: IndexSettings,
+    folder: Path,
+    *,
+    on_bytes: Callable[[int], None] = lambda _done: None,
+    stop: Stop | None = None,
+    web: Web | None = None,
+) -> Path:
+    """The file in `folder`, checked; the caller removes it when it is unpacked.
+
+    Blocks. Raises `FetchFailed`, `FileRefused`, `Stopped`.
+    """
+    stop = stop or Stop()
+    web = web or Web(settings)
+    part = folder / f"{wheel.sha256[:16]}.part"
+    done = folder / wheel.file_name
+    missing: list[str] = []
+    for place in places_of(package, wheel, settings, web):
+        stop.check()
+        try:
+            match place:
+                case LocalFile(path):
+                    shutil.copyfile(path, part)
+                    _check(part, wheel, str(path))
+                case RemoteFile(url):
+                    _fetch_url(web, url, wheel, part, on_bytes, stop)
+                case _:
+                    assert_never(place)
+        except NotThere as exc:
+            missing.append(str(exc))
+            continue
+        part.rename(done)
+        return done
+    raise _nowhere(package, wheel, settings, missing)
+
+
+def _fetch_url(
+    web: Web, url: str, wheel: Wheel, part: Path, on_bytes: Callable[[int], None], stop: Stop
+) -> None:
+    fruitless = 0
+    resumed = part.exists()
+    while True:
+        before = part.stat().st_size if part.exists() else 0
+        try:
+            _transfer(web, url, wheel, part, on_bytes, stop)
+            _check(part, wheel, without_credentials(url))
+            return
+        except FileRefused:
+            if not resumed:
+                raise
+            # The beginning was of an earlier run and may have been another file: once more, whole.
+            resumed = False
+            part.unlink(missing_ok=True)
+        except FetchFailed as exc:
+            if not exc.is_temporary:
+                raise
+            grew = part.exists() and part.stat().st_size > before
+            fruitless = 0 if grew else fruitless + 1
+            if fruitless >= _FRUITLESS_TRIES:
+                raise
+            stop.pause(_FIRST_PAUSE_SECONDS * 2 ** max(fruitless - 1, 0))
+
+
+def _transfer(
+    web: Web, url: str, wheel: Wheel, part: Path, on_bytes: Callable[[int], None], stop: Stop
+) -> None:
+    start = part.stat().st_size if part.exists() else 0
+    if start >= wheel.size:
+        if start == wheel.size:
+            return
+        part.unlink()
+        start = 0
+    headers = {"Accept-Encoding": "identity"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+    with web.open(url, headers) as response:
+        if start and not _continues(response, start):
+            start = 0
+            if response.status != 200:
+                part.unlink(missing_ok=True)
+                raise FetchFailed(f"cannot continue {without_credentials(url)}", is_temporary=True)
+        try:
+            _store(response, part, start, wheel, url, on_bytes, stop)
+        except (OSError, http.client.HTTPException) as exc:
+            raise FetchFailed(
+                f"cannot fetch {without_credentials(url)}: {exc or type(exc).__name__}",
+                "check the network, or the proxy (HTTPS_PROXY) setting",
+                is_temporary=True,
+            ) from exc
+
+
+def _continues(response: http.client.HTTPResponse, start: int) -> bool:
+    given = response.headers.get("Content-Range", "")
+    return response.status == 206 and given.startswith(f"bytes {start}-")
+
+
+def _store(
+    response: http.client.HTTPResponse,
+    part: Path,
+    start: int,
+    wheel: Wheel,
+    url: str,
+    on_bytes: Callable[[int], None],
+    stop: Stop,
+) -> None:
+    announced = response.headers.get("Content-Length")
+    have = start
+    with part.open("r+b" if start else "wb") as sink:
+        sink.seek(start)
+        while chunk := response.read(_CHUNK):
+            have += len(chunk)
+            if have > wheel.size:
+                part.unlink()
+                raise _other_size(wheel, f"more than {wheel.size}", url)
+            sink.write(chunk)
+            on_bytes(have)
+            stop.check()
+    if announced is not None and have < start + int(announced):
+        raise http.client.IncompleteRead(b"", start + int(announced) - have)
+
+
+def _check(part: Path, wheel: Wheel, source: str) -> None:
+    size = part.stat().st_size
+    if size != wheel.size:
+        part.unlink()
+        raise _other_size(wheel, str(size), source)
+    digest = hashlib.sha256()
+    with part.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    if digest.hexdigest() != wheel.sha256:
+        part.unlink()
+        raise FileRefused(
+            f"cannot use {wheel.file_name} from {source}: its content is not the locked one "
+            f"(expected sha256 {wheel.sha256}, got {digest.hexdigest()}); it was deleted"
+        )
+
+
+def _other_size(wheel: Wheel, got: str, source: str) -> FileRefused:
+    return FileRefused(
+        f"cannot use {wheel.file_name} from {without_credentials(source)}: "
+        f"it is not whole (expected {wheel.size} bytes, got {got}); it was deleted"
+    )
+
+
+def _nowhere(
+    package: Package, wheel: Wheel, settings: IndexSettings, missing: list[str]
+) -> FetchFailed:
+    if settings.offline:
+        return FetchFailed(
+            f"cannot fetch {wheel.file_name}: offline, and it is in no find-links folder",
+            "run once without --offline, or put the file into a folder named by PIP_FIND_LINKS",
+        )
+    names = [without_credentials(index) for index in indexes(settings, package.index)]
+    asked = "no index is allowed" if settings.no_index else ", ".join(names) + " lack it"
+    origin = f" (set by {settings.index_origin})" if settings.index_origin else ""
+    hint = f"let your mirror carry {package.name} {package.version}{origin}"
+    detail = f"\n{missing[-1]}" if missing else ""
+    return FetchFailed(f"cannot fetch {wheel.file_name}: {asked}{detail}", hint)
