@@ -1,0 +1,389 @@
+"""Reads YAML into a tree in which everything knows its place and every scalar is still text.
+
+What a scalar means (a port, a version, yes or no) is the schema's to say, so none of YAML 1.1's
+guesses happen here: `22:22`, `no`, `010` and `1.10` stay what was typed. The tree is built from the
+parser's events, not by PyYAML's composer, because limits must hold while reading: the composer of
+the C parser recurses without a bound and keeps duplicate keys.
+"""
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import yaml
+from yaml.events import (
+    AliasEvent,
+    DocumentStartEvent,
+    Event,
+    MappingEndEvent,
+    MappingStartEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+)
+
+from devstack.config.problems import Place, Report
+from devstack.core.template import Template
+
+MAX_BYTES: Final = 1024 * 1024
+MAX_DEPTH: Final = 50
+MAX_NODES: Final = 20_000
+"""After aliases are expanded: an alias counts as much as what it stands for."""
+
+_EXPLAINABLE: Final = 64 * 1024
+"""Up to this size a syntax error is asked for again from the slow parser, whose words are better."""
+
+_NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
+_TAG: Final = "tag:yaml.org,2002:"
+_SCALAR_TAGS: Final = frozenset({"str", "int", "float", "bool", "null"})
+_FAST_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """One value as it was typed."""
+
+    text: str
+    place: Place
+    is_plain: bool = True
+    """Written without quotes."""
+    is_null: bool = False
+    template: Template | None = None
+    """The text with its references, once variables are filled in."""
+
+
+class Section(dict[str, "Node"]):
+    """A map; knows where it starts and where each of its keys stands."""
+
+    __slots__ = ("key_places", "place")
+
+    def __init__(self, place: Place) -> None:
+        super().__init__()
+        self.place = place
+        self.key_places: dict[str, Place] = {}
+
+    def put(self, key: str, place: Place, node: "Node") -> None:
+        self[key] = node
+        self.key_places[key] = place
+
+    def key_place(self, key: str) -> Place:
+        return self.key_places.get(key, self.place)
+
+
+class Items(list["Node"]):
+    """A list; knows where it starts."""
+
+    __slots__ = ("place",)
+
+    def __init__(self, place: Place) -> None:
+        super().__init__()
+        self.place = place
+
+
+Node = Scalar | Section | Items
+
+
+class Unreadable(Exception):
+    """The file is no tree at all; told already, nothing else can be said about it."""
+
+
+def read_text(path: Path, name: str, report: Report) -> str:
+    """The text of a file a person wrote; reports and raises `Unreadable` where it has none."""
+    try:
+        # Not blocking: a FIFO in a hostile checkout must not hang who only asks for `validate`.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as exc:
+        report.error(Place(name), f"cannot read {name}: {(exc.strerror or str(exc)).lower()}")
+        raise Unreadable from exc
+    with os.fdopen(descriptor, "rb") as file:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
+            report.error(Place(name), f"cannot read {name}: it is {kind}")
+            raise Unreadable
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        report.error(Place(name), f"cannot read {name}: it is larger than 1 MiB")
+        raise Unreadable
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as exc:
+        before = data[: exc.start].decode("utf-8")
+        line = len(re.findall(r"\r\n|\r|\n", before)) + 1
+        column = len(re.split(r"[\r\n]", before)[-1]) + 1
+        report.error(
+            Place(name, line, column),
+            f"cannot read {name}: byte 0x{data[exc.start]:02x} is not UTF-8",
+            "save the file as UTF-8",
+        )
+        raise Unreadable from exc
+    return text.removeprefix("\ufeff")
+
+
+def read_tree(text: str, name: str, report: Report) -> Section:
+    """The tree of one YAML document; reports and raises `Unreadable` where there is none."""
+    report.add_text(name, text)
+    try:
+        return _Composer(name, report).compose(yaml.parse(text, Loader=_FAST_LOADER))
+    except yaml.MarkedYAMLError as exc:
+        _report_syntax(_readable(text, exc), text, name, report)
+        raise Unreadable from exc
+    except yaml.reader.ReaderError as exc:
+        position = exc.position if isinstance(exc.position, int) else 0
+        _report_character(text, position, name, report)
+        raise Unreadable from exc
+
+
+def compose(events: Iterator[Event], name: str, report: Report) -> Section:
+    """The tree of a stream of parser events; takes no more of them than the limits allow."""
+    return _Composer(name, report).compose(events)
+
+
+@dataclass(slots=True)
+class _Measured:
+    """A node with what it counts towards the limits wherever an alias repeats it."""
+
+    node: Node
+    nodes: int
+    height: int
+
+
+@dataclass(slots=True)
+class _Open:
+    """A collection whose end has not been read."""
+
+    node: Section | Items
+    anchor: str | None
+    first_node: int
+    """How many nodes were counted before it."""
+    height: int = 1
+    key: Scalar | None = None
+    merges: list[tuple[Place, Node]] = field(default_factory=list)
+
+
+class _Composer:
+    """Builds one tree from events, without recursion, counting as it goes."""
+
+    def __init__(self, name: str, report: Report) -> None:
+        self._name = name
+        self._report = report
+        self._count = 0
+        self._anchors: dict[str, _Measured] = {}
+        self._open: list[_Open] = []
+        self._root: Node | None = None
+
+    def compose(self, events: Iterator[Event]) -> Section:
+        documents = 0
+        for event in events:
+            match event:
+                case DocumentStartEvent():
+                    documents += 1
+                    if documents > 1:
+                        self._fail(
+                            event, "a second document starts here", "a stack is one document"
+                        )
+                case AliasEvent():
+                    self._alias(event)
+                case ScalarEvent():
+                    self._counted(event, 1)
+                    self._finished(event.anchor, self._scalar(event), 1, 1)
+                case MappingStartEvent():
+                    self._start(event, Section(self._place(event)), "map")
+                case SequenceStartEvent():
+                    self._start(event, Items(self._place(event)), "seq")
+                case MappingEndEvent() | SequenceEndEvent():
+                    self._end()
+                case _:
+                    pass  # the stream's and the document's frame carry nothing
+        root = self._root
+        if root is None or (isinstance(root, Scalar) and root.is_null):
+            self._report.error(Place(self._name), f"{self._name} is empty")
+            raise Unreadable
+        if not isinstance(root, Section):
+            self._report.error(root.place, "a stack file is a map of keys such as 'services:'")
+            raise Unreadable
+        return root
+
+    def _start(
+        self, event: MappingStartEvent | SequenceStartEvent, node: Section | Items, tag: str
+    ) -> None:
+        self._counted(event, 1)
+        if event.tag is not None and event.tag not in (_TAG + tag, "!"):
+            self._bad_tag(event, event.tag)
+        if len(self._open) >= MAX_DEPTH:
+            self._fail(event, f"nested deeper than {MAX_DEPTH} levels")
+        if self._awaits_key():
+            self._fail(event, "a key must be a text, not a map or a list")
+        self._open.append(_Open(node, event.anchor, self._count - 1))
+
+    def _end(self) -> None:
+        done = self._open.pop()
+        if isinstance(done.node, Section):
+            self._apply_merges(done)
+        self._finished(done.anchor, done.node, self._count - done.first_node, done.height)
+
+    def _alias(self, event: AliasEvent) -> None:
+        target = self._anchors.get(event.anchor or "")
+        if target is None:
+            inside = any(o.anchor == event.anchor for o in self._open)
+            reason = "stands inside itself" if inside else "is not defined above this line"
+            self._fail(event, f"the anchor '{event.anchor}' {reason}")
+            return
+        if self._awaits_key():
+            self._fail(event, "a key must be a text, not an alias")
+        self._counted(event, target.nodes)
+        if len(self._open) + target.height > MAX_DEPTH:
+            self._fail(event, f"nested deeper than {MAX_DEPTH} levels")
+        self._finished(None, target.node, target.nodes, target.height)
+
+    def _finished(self, anchor: str | None, node: Node, nodes: int, height: int) -> None:
+        """Hang a whole node where it belongs."""
+        if anchor is not None:
+            self._anchors[anchor] = _Measured(node, nodes, height)
+        if not self._open:
+            self._root = node
+            return
+        parent = self._open[-1]
+        parent.height = max(parent.height, height + 1)
+        if isinstance(parent.node, Items):
+            parent.node.append(node)
+        elif parent.key is None:
+            assert isinstance(node, Scalar)  # collections and aliases were refused before
+            parent.key = self._check_key(parent.node, node)
+        else:
+            key, parent.key = parent.key, None
+            if key.text == "<<" and key.is_plain:
+                parent.merges.append((key.place, node))
+            elif key.text not in parent.node and not key.is_null:
+                parent.node.put(key.text, key.place, node)
+
+    def _check_key(self, section: Section, key: Scalar) -> Scalar:
+        if key.is_null:
+            self._report.error(key.place, "a key is missing before ':'")
+        elif key.text in section:
+            first = section.key_places[key.text]
+            self._report.error(
+                key.place,
+                f"duplicate key '{key.text}'",
+                f"the first is on line {first.line}; keep one of them",
+            )
+        return key
+
+    def _apply_merges(self, done: _Open) -> None:
+        """`<<`: keys of the map itself win, then those of the map named first."""
+        section = done.node
+        assert isinstance(section, Section)
+        for place, node in done.merges:
+            for source in node if isinstance(node, Items) else [node]:
+                if not isinstance(source, Section):
+                    self._report.error(place, "'<<' takes a map or a list of maps, such as *base")
+                    continue
+                for key, value in source.items():
+                    if key not in section:
+                        section.put(key, source.key_places[key], value)
+
+    def _scalar(self, event: ScalarEvent) -> Scalar:
+        place = self._place(event)
+        tag = event.tag
+        if tag is not None and tag != "!" and tag.removeprefix(_TAG) not in _SCALAR_TAGS:
+            self._bad_tag(event, tag)
+        if "\0" in event.value:
+            self._report.error(place, "a value cannot contain a NUL character")
+        is_plain = not event.style and tag in (None, _TAG + "null")
+        is_null = is_plain and event.value in _NULLS
+        return Scalar(event.value, place, is_plain, is_null)
+
+    def _bad_tag(self, event: Event, tag: str) -> None:
+        shown = "!!" + tag.removeprefix(_TAG) if tag.startswith(_TAG) else tag
+        self._fail(event, f"the tag '{shown}' is not allowed", "write the value without a tag")
+
+    def _awaits_key(self) -> bool:
+        return (
+            bool(self._open)
+            and isinstance(self._open[-1].node, Section)
+            and self._open[-1].key is None
+        )
+
+    def _counted(self, event: Event, nodes: int) -> None:
+        self._count += nodes
+        if self._count > MAX_NODES:
+            self._fail(
+                event,
+                f"more than {MAX_NODES} values",
+                "an alias counts as much as what it stands for",
+            )
+
+    def _place(self, event: Event) -> Place:
+        mark = event.start_mark
+        assert mark is not None  # both parsers mark every event
+        return Place(self._name, mark.line + 1, mark.column + 1)
+
+    def _fail(self, event: Event, message: str, hint: str = "") -> None:
+        self._report.error(self._place(event), message, hint)
+        raise Unreadable
+
+
+def _readable(text: str, exc: yaml.MarkedYAMLError) -> yaml.MarkedYAMLError:
+    """The same error in the words of the parser written in Python, which says what it found."""
+    if len(text) <= _EXPLAINABLE:
+        try:
+            for _ in yaml.parse(text, Loader=yaml.SafeLoader):
+                pass
+        except yaml.MarkedYAMLError as readable:
+            return readable
+        except yaml.reader.ReaderError:
+            pass  # it looks further ahead; what the first parser met comes earlier
+    return exc
+
+
+def _report_syntax(exc: yaml.MarkedYAMLError, text: str, name: str, report: Report) -> None:
+    mark = exc.problem_mark or exc.context_mark
+    line, column = (mark.line, mark.column) if mark else (0, 0)
+    lines = re.split(r"\r\n|\r|\n", text)
+    if (tab := _tab_indentation(lines, line)) is not None:
+        report.error(
+            Place(name, tab[0] + 1, tab[1] + 1),
+            "a tab cannot indent YAML",
+            "indent with spaces",
+        )
+        return
+    message = re.sub(r"[<>]", "", exc.problem or "cannot be read as YAML")
+    hint = ""
+    if exc.context_mark and exc.context and exc.context_mark.line != line:
+        hint = f"{exc.context} that starts on line {exc.context_mark.line + 1}"
+    if "mapping values are not allowed" in message:
+        message = "a ':' is not allowed here"
+        hint = "quote a text that contains ': ', and check the indentation"
+    elif "found undefined" in message or "cannot start any token" in message:
+        hint = "quote a text that starts with @, `, % or another special character"
+    report.error(Place(name, line + 1, column + 1), message, hint)
+
+
+def _tab_indentation(lines: list[str], near: int) -> tuple[int, int] | None:
+    """The first tab in the white space that starts the line of an error or the one before."""
+    for number in (near - 1, near):
+        if 0 <= number < len(lines):
+            line = lines[number]
+            blank = line[: len(line) - len(line.lstrip())]
+            if "\t" in blank and line.strip():
+                return number, blank.index("\t")
+    return None
+
+
+def _report_character(text: str, position: int, name: str, report: Report) -> None:
+    """A control character: YAML forbids them, and the parsers only know how far they were."""
+    found = re.search(
+        "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]", text
+    )
+    start = found.start() if found else position
+    before = re.split(r"\r\n|\r|\n", text[:start])
+    shown = f" U+{ord(text[start]):04X}" if start < len(text) else ""
+    report.error(
+        Place(name, len(before), len(before[-1]) + 1),
+        f"the character{shown} is not allowed in YAML",
+        'write it as an escape in double quotes, such as "\\x1b"',
+    )
