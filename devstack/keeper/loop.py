@@ -1,0 +1,91 @@
+"""The keeper's event loop: descriptors, timers, nothing else.
+
+One thread. A handler never blocks; a timer is a heap entry that may be cancelled.
+"""
+
+from __future__ import annotations
+
+import heapq
+import select
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+READ = select.EPOLLIN
+WRITE = select.EPOLLOUT
+ONCE = select.EPOLLONESHOT
+
+
+class Timer:
+    """Something to do later."""
+
+    __slots__ = ("call", "due", "serial")
+
+    def __init__(self, due: float, serial: int, call: Callable[[], None] | None) -> None:
+        self.due = due
+        self.serial = serial
+        self.call = call
+
+    def __lt__(self, other: Timer) -> bool:
+        return (self.due, self.serial) < (other.due, other.serial)
+
+    def cancel(self) -> None:
+        self.call = None
+
+
+class Loop:
+    """Waits for descriptors and timers and calls what was registered for them."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._handlers: dict[int, Callable[[int], None]] = {}
+        self._timers: list[Timer] = []
+        self._serial = 0
+        self._ended = False
+
+    def watch(self, descriptor: int, events: int, handler: Callable[[int], None]) -> None:
+        self._handlers[descriptor] = handler
+        self._epoll.register(descriptor, events)
+
+    def change(self, descriptor: int, events: int) -> None:
+        self._epoll.modify(descriptor, events)
+
+    def forget(self, descriptor: int) -> None:
+        """Before the descriptor is closed."""
+        if self._handlers.pop(descriptor, None) is not None:
+            self._epoll.unregister(descriptor)
+
+    def after(self, seconds: float, call: Callable[[], None]) -> Timer:
+        self._serial += 1
+        timer = Timer(time.monotonic() + seconds, self._serial, call)
+        heapq.heappush(self._timers, timer)
+        return timer
+
+    def end(self) -> None:
+        """Return from `run` after the current round."""
+        self._ended = True
+
+    def run(self) -> None:
+        while not self._ended:
+            for descriptor, events in self._epoll.poll(self._patience()):
+                handler = self._handlers.get(descriptor)
+                if handler is not None:  # else: forgotten by an earlier handler of this round
+                    handler(events)
+            self._run_timers()
+
+    def _patience(self) -> float | None:
+        """Seconds until the next timer, None when there is none."""
+        while self._timers and self._timers[0].call is None:
+            heapq.heappop(self._timers)
+        if not self._timers:
+            return None
+        return max(0.0, self._timers[0].due - time.monotonic())
+
+    def _run_timers(self) -> None:
+        now = time.monotonic()
+        while self._timers and self._timers[0].due <= now:
+            call = heapq.heappop(self._timers).call
+            if call is not None:
+                call()

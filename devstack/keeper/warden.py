@@ -1,0 +1,126 @@
+"""The keeper's parent: it only waits, and when the keeper is killed ends what the kernel then hands it.
+
+Both are child subreapers, so whichever is killed, the other inherits every process of the run: also
+those that left their session, forked twice and dropped their environment.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import signal
+import socket
+import sys
+import time
+
+from devstack.keeper import namespaces, processes
+from devstack.keeper.keeper import Keeper
+from devstack.keeper.kill import kill_until_none
+from devstack.keeper.marks import read_run
+from devstack.keeper.places import Places
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from devstack.keeper.keeper import Options
+    from devstack.keeper.processes import Identity, Process
+
+KILL_SECONDS = 10.0
+
+
+def run(options: Options) -> int:
+    """Fork the keeper and wait; gives the exit code. What both imported before is shared memory."""
+    namespaces.become_subreaper()
+    ours, theirs = socket.socketpair()
+    me = os.getpid(), processes.start_of(os.getpid())
+    pid = os.fork()
+    if pid == 0:
+        ours.close()
+        return _live_as_keeper(options, me, theirs)
+    theirs.close()
+    if options.ready >= 0:
+        os.close(options.ready)
+    namespaces.set_name("devstack-warden")
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os.kill(pid, signal.SIGTERM))
+    spared = _wait(pid, ours, options.controller)
+    return _clean_up(pid, options, spared)
+
+
+def _live_as_keeper(options: Options, warden: Identity, line: socket.socket) -> int:
+    namespaces.become_subreaper()
+    namespaces.set_name("devstack-keeper")
+    Keeper(options, warden, line).run()
+    return 0
+
+
+def _wait(keeper: int, line: socket.socket, controller: Identity) -> Identity:
+    """Until the keeper ends; gives the controller that it named last."""
+    descriptor = os.pidfd_open(keeper)
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    poll.register(line, select.POLLIN)
+    spared = controller
+    told = b""
+    while True:
+        ready = {fd for fd, _ in poll.poll()}
+        if line.fileno() in ready:
+            data = line.recv(4096)
+            told += data
+            *lines, told = told.split(b"\n")
+            for name in lines:
+                pid, start = name.split()
+                spared = int(pid), int(start)
+            if not data:
+                poll.unregister(line)
+        if descriptor in ready:
+            os.close(descriptor)
+            return spared
+
+
+def _clean_up(keeper: int, options: Options, spared: Identity) -> int:
+    _, status = os.waitpid(keeper, 0)
+    me = os.getpid()
+
+    def find() -> list[Process]:
+        found = processes.tree(processes.everything(), [me], {spared[0]})
+        return [process for process in found if process.pid != me]
+
+    killed = kill_until_none(find, _reap, KILL_SECONDS)
+    if status == 0:
+        return 0
+    run = read_run(options.folder, options.run_id)
+    if run is not None:
+        run.ended = "its keeper was killed"
+        run.killed = tuple(map(str, killed))
+        run.write()
+    _remove_stale_socket(Places(options.folder))
+    when = time.strftime("%Y-%m-%d %H:%M:%S")
+    sys.stderr.write(f"{when} the keeper ended with status {status}; killed: {len(killed)}\n")
+    return 1
+
+
+def _reap() -> None:
+    while True:
+        try:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+
+
+def _remove_stale_socket(places: Places) -> None:
+    """Only while nobody holds the keeper's lock: a new keeper may have come already."""
+    try:
+        lock = os.open(places.keeper_lock, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.unlink(places.keeper_socket)
+    except OSError:
+        return
+    finally:
+        os.close(lock)
