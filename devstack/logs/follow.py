@@ -85,6 +85,7 @@ class Follower:
                 [source for source in sources if with_closed or not source.cursor.is_closed]
             )
         self._have_caught_up()
+        now = time.monotonic_ns()
         for sources in self._groups.values():
             for source in sources:
                 begun = source.cursor.oldest_begun()

@@ -146,7 +146,7 @@ def parse_since(text: str, now_ns: int | None = None) -> int:
     from datetime import time as time_of_day
 
     try:
-        if "-" not in text:
+        if ":" in text and "-" not in text:
             here = datetime.fromtimestamp(now / 1e9).astimezone()
             moment = datetime.combine(here.date(), time_of_day.fromisoformat(text)).astimezone()
             if moment > here:

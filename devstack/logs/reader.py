@@ -190,6 +190,8 @@ def merge(
         time = source.cursor.peek()
         if time is not None:
             heapq.heapreplace(heap, (max(now, time), number, source))
+            if not are_few and heap[0][2] is not source:
+                source.cursor.close()
             continue
         heapq.heappop(heap)
         if at_end is not None:
@@ -234,6 +236,7 @@ def _count_back(source: Source, wanted: int, query: Query) -> tuple[Source, int,
             if isinstance(item, Line):
                 total += 1
                 times.append(item.mono_ns)
+        counted.cursor.close()
         first = start.next_record()
         is_early = first is not None and first.wall_ns < (query.since_ns or 0)
         start.close()

@@ -397,10 +397,12 @@ def _segments(path: str) -> list[tuple[int, int, str, int]]:
 
 def _newest_segment(folder: str, name: str) -> int:
     newest = 0
+    stem = file_name(name, INDEX, 0)
     for entry in os.listdir(folder):
-        parsed = parse_file_name(entry)
-        if parsed is not None and parsed[0] == name:
-            newest = max(newest, parsed[2])
+        if entry.startswith(stem):  # first, because the folder may be large
+            parsed = parse_file_name(entry)
+            if parsed is not None and parsed[0] == name:
+                newest = max(newest, parsed[2])
     return newest
 
 

@@ -29,10 +29,13 @@ from devstack.logs.writer import LogWriter
 PIECES = st.lists(
     st.one_of(
         st.binary(min_size=1, max_size=40),
-        st.sampled_from([b"\n", b"a\n", b"\n\n", "é".encode()[:1], "é".encode()[1:], b"\r\n", b"\0"]),
+        st.sampled_from(
+            [b"\n", b"a\n", b"\n\n", "é".encode()[:1], "é".encode()[1:], b"\r\n", b"\0"]
+        ),
     ),
     max_size=40,
 )
+EVERYTHING = Query()
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -45,15 +48,15 @@ def writer(root: Path, producer: str = "orders.1#1", run: str = "r1", **sizes: i
     return LogWriter(str(root / "orders" / run), producer, **sizes)
 
 
-def lines(root: Path, query: Query = Query()) -> list[Line]:
+def lines(root: Path, query: Query = EVERYTHING) -> list[Line]:
     return [item for item in LogStore(root).read(query) if isinstance(item, Line)]
 
 
-def texts(root: Path, query: Query = Query()) -> list[bytes]:
+def texts(root: Path, query: Query = EVERYTHING) -> list[bytes]:
     return [line.text for line in lines(root, query)]
 
 
-def raw(root: Path, query: Query = Query()) -> bytes:
+def raw(root: Path, query: Query = EVERYTHING) -> bytes:
     return b"".join(raw_bytes(item) for item in LogStore(root).read(query))
 
 
@@ -87,7 +90,9 @@ def test_bytes_and_lines_come_back_however_they_were_cut(
             for name in os.listdir(root / "orders" / "r1")
             if (parsed := parse_file_name(name)) and parsed[1] == "log"
         )
-        assert b"".join((root / "orders" / "r1" / name).read_bytes() for _, name in segments) == whole
+        assert (
+            b"".join((root / "orders" / "r1" / name).read_bytes() for _, name in segments) == whole
+        )
         assert [line.partial for line in lines(root)][-1:] in ([], [not whole.endswith(b"\n")])
         log.close()
 
@@ -189,7 +194,9 @@ def test_position_is_where_it_stopped(root: Path) -> None:
     assert log.position() == (0, 4, 77)
     log._release()
 
-    assert writer(root).position() == (0, 4, 77)
+    again = writer(root)
+    assert again.position() == (0, 4, 77)
+    again.close()
 
 
 def test_d01_the_last_line_without_a_newline_is_kept_and_flagged(root: Path) -> None:
@@ -244,15 +251,13 @@ def test_d02_a_huge_line_comes_in_pieces_with_bounded_memory(root: Path) -> None
     try:
         total = longest = 0
         last: Line | None = None
-        pieces = 0
-        for item in LogStore(root).read(Query()):
+        for pieces, item in enumerate(LogStore(root).read(EVERYTHING)):
             assert isinstance(item, Line)
             if item.text == b"neighbour":
                 break
             total += len(item.text)
             longest = max(longest, len(item.text))
             assert item.continued == (pieces > 0)
-            pieces += 1
             last = item
         peak = tracemalloc.get_traced_memory()[1]
     finally:
@@ -321,7 +326,7 @@ def test_hundreds_of_replicas_need_few_open_files(root: Path) -> None:
         log = writer(root, f"orders.1#{number}")
         log.append(b"%d\n" % number, OUTPUT, wall_ns=number + 1, mono_ns=number + 1)
         log.close()
-    most = 0
+    before = most = len(os.listdir("/proc/self/fd"))
     found = []
     for item in LogStore(root).read(Query()):
         most = max(most, len(os.listdir("/proc/self/fd")))
@@ -329,7 +334,7 @@ def test_hundreds_of_replicas_need_few_open_files(root: Path) -> None:
         found.append(int(item.text))
 
     assert found == list(range(300))
-    assert most < 100
+    assert most - before < 10
 
 
 def test_the_oldest_run_goes_first_and_never_what_is_being_written(root: Path) -> None:
@@ -360,14 +365,14 @@ def test_the_oldest_run_goes_first_and_never_what_is_being_written(root: Path) -
 
 def test_a_crash_loop_does_not_fill_the_folder_with_small_files(root: Path) -> None:
     folder = root / "orders" / "r1"
-    for number in range(2100):
+    for number in range(1600):
         log = writer(root, f"orders.1#{number}", quota_bytes=1 << 20)
         log.append(b"x\n", OUTPUT)
-        if number % 500 == 499:
+        if number % 400 == 399:
             log._check_quota()
         log.close()
 
-    assert len(list(folder.iterdir())) < 2 * (1024 + 500)
+    assert len(list(folder.iterdir())) < 2 * (1024 + 400)
 
 
 @given(st.text(min_size=1, max_size=40))
