@@ -79,7 +79,7 @@ def load(path: Path, environment: Mapping[str, str]) -> Loaded:
     places = declared_names(tree, context)
 
     checked = check(tree, context)
-    lowered = lower(checked, tree, folder, context)
+    lowered = lower(checked, tree, folder, places, context)
     missing = frozenset(places) - frozenset(lowered.services)
     names = Names(places, checked.damaged | missing)
     services = settle_dependencies(lowered.services, names, tree, context)

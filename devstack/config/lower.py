@@ -1,9 +1,10 @@
 """From what people wrote to the Stack: defaults, what fits together, and where files are.
 
 Nothing of the project is executed or imported; folders and files it names are only looked at.
-What names refer to is asked in `names`, once everything is lowered.
+What dependencies and references refer to is asked in `names`, once everything is lowered.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -17,7 +18,7 @@ from devstack.config.presets import (
     SERVICE_PORT,
     database_name,
 )
-from devstack.config.problems import Place, Report
+from devstack.config.problems import Place, Report, did_you_mean
 from devstack.config.schema import (
     BrokerSection,
     DatabaseSection,
@@ -79,9 +80,11 @@ class Lowered:
     env_files: list[Path] = field(default_factory=list)
 
 
-def lower(checked: Checked, tree: Section, folder: Path, report: Report) -> Lowered:
+def lower(
+    checked: Checked, tree: Section, folder: Path, known: Collection[str], report: Report
+) -> Lowered:
     """Lower everything that could be read; what does not fit is reported and left out."""
-    lowering = _Lowering(checked, tree, folder, report)
+    lowering = _Lowering(checked, tree, folder, known, report)
     file = checked.file
     for name, service in file.services.items():
         lowering.result.services.setdefault(name, lowering.service(name, service))
@@ -95,8 +98,16 @@ def lower(checked: Checked, tree: Section, folder: Path, report: Report) -> Lowe
 
 
 class _Lowering:
-    def __init__(self, checked: Checked, tree: Section, folder: Path, report: Report) -> None:
+    def __init__(
+        self,
+        checked: Checked,
+        tree: Section,
+        folder: Path,
+        known: Collection[str],
+        report: Report,
+    ) -> None:
         self.result = Lowered()
+        self._known = known
         self._damaged = checked.damaged
         self._tree = tree
         self._folder = folder
@@ -449,9 +460,12 @@ class _Lowering:
         return list(routes.values())
 
     def _route_target(self, to: str, place: Place) -> str:
-        """The key in the routing table; `names` has said whether the service exists."""
+        """The key in the routing table."""
         name, _, wanted = to.partition(".")
         service = self.result.services.get(name)
+        if service is None and name not in self._known:
+            near = did_you_mean(name, self._known)
+            self._report.error(place, f"there is no service '{name}' to route to{near}")
         if service is None or name in self._damaged:
             return to
         if service.kind is not Kind.SERVICE:

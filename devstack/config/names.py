@@ -1,4 +1,4 @@
-"""What names refer to: dependencies, references and routes point at what exists and fits.
+"""What names refer to: dependencies and references point at what exists and fits.
 
 Works on the tree for places and on lowered services for meaning. A name whose service could not be
 read is known all the same, so that one mistake is told once.

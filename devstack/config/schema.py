@@ -57,6 +57,7 @@ from devstack.config.words import (
 )
 from devstack.core.model import Kind, RuntimeName, Scheme
 
+NOT_IN_THIS_VERSION: Final = "Not in this version."
 TEXT: Final = "<text>"
 LIST: Final = "<list>"
 MAP: Final = "<map>"
@@ -99,9 +100,13 @@ class Written(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _remember_keys(cls, data: Any, info: ValidationInfo) -> Any:
-        """Which keys this very map may have, for `did you mean`."""
+        """Which keys are in force in this very map, for `did you mean`."""
         if isinstance(data, Section) and isinstance(info.context, Context):
-            info.context.keys[id(data)] = tuple(cls.model_fields)
+            info.context.keys[id(data)] = tuple(
+                name
+                for name, about in cls.model_fields.items()
+                if about.description != NOT_IN_THIS_VERSION
+            )
         return data
 
 
@@ -225,7 +230,7 @@ class StopSection(Written):
 class LogsSection(Written):
     """How output is kept."""
 
-    split: Annotated[NotYet, Field(description="Not in this version.")] = None
+    split: Annotated[NotYet, Field(description=NOT_IN_THIS_VERSION)] = None
 
 
 class ServiceSection(Written):
@@ -288,13 +293,13 @@ class ServiceSection(Written):
     start_timeout: Annotated[
         PositiveDuration, Field(description="How long it may take to be ready first.")
     ] = 120.0
-    watch: Annotated[NotYet, Field(description="Not in this version.")] = None
-    image: Annotated[NotYet, Field(description="Not in this version.")] = None
-    build: Annotated[NotYet, Field(description="Not in this version.")] = None
-    profiles: Annotated[NotYet, Field(description="Not in this version.")] = None
-    secrets: Annotated[NotYet, Field(description="Not in this version.")] = None
-    expose: Annotated[ExposeWord | None, Field(description="Not in this version.")] = None
-    logs: Annotated[LogsSection | None, Field(description="Not in this version.")] = None
+    watch: Annotated[NotYet, Field(description=NOT_IN_THIS_VERSION)] = None
+    image: Annotated[NotYet, Field(description=NOT_IN_THIS_VERSION)] = None
+    build: Annotated[NotYet, Field(description=NOT_IN_THIS_VERSION)] = None
+    profiles: Annotated[NotYet, Field(description=NOT_IN_THIS_VERSION)] = None
+    secrets: Annotated[NotYet, Field(description=NOT_IN_THIS_VERSION)] = None
+    expose: Annotated[ExposeWord | None, Field(description=NOT_IN_THIS_VERSION)] = None
+    logs: Annotated[LogsSection | None, Field(description=NOT_IN_THIS_VERSION)] = None
 
 
 class ServerSection(Written):
@@ -311,10 +316,10 @@ class ServerSection(Written):
     start_timeout: Annotated[
         PositiveDuration, Field(description="How long it may take to be ready first.")
     ] = 120.0
-    image: Annotated[NotYet, Field(description="Not in this version.")] = None
+    image: Annotated[NotYet, Field(description=NOT_IN_THIS_VERSION)] = None
     run: Annotated[RunWord | None, Field(description="Who runs it: auto or process.")] = None
-    profiles: Annotated[NotYet, Field(description="Not in this version.")] = None
-    expose: Annotated[ExposeWord | None, Field(description="Not in this version.")] = None
+    profiles: Annotated[NotYet, Field(description=NOT_IN_THIS_VERSION)] = None
+    expose: Annotated[ExposeWord | None, Field(description=NOT_IN_THIS_VERSION)] = None
 
 
 class DatabaseSection(ServerSection):
@@ -359,7 +364,7 @@ class RouteSection(Written):
     stream: Annotated[
         Flag, Field(description="Pass request bodies as they come instead of buffering them.")
     ] = False
-    static: Annotated[NotYet, Field(description="Not in this version.")] = None
+    static: Annotated[NotYet, Field(description=NOT_IN_THIS_VERSION)] = None
 
 
 RouteWord = Annotated[
@@ -380,7 +385,7 @@ class GatewaySection(Written):
         BeforeValidator(_nothing_is_empty),
         Field(description="Paths and who answers them; the longest wins."),
     ] = {}
-    expose: Annotated[ExposeWord | None, Field(description="Not in this version.")] = None
+    expose: Annotated[ExposeWord | None, Field(description=NOT_IN_THIS_VERSION)] = None
 
 
 class StackFile(Written):
@@ -409,8 +414,8 @@ class StackFile(Written):
         BeforeValidator(_nothing_is_empty),
         Field(description="Message brokers by name."),
     ] = {}
-    secrets: Annotated[NotYet, Field(description="Not in this version.")] = None
-    expose: Annotated[ExposeWord | None, Field(description="Not in this version.")] = None
+    secrets: Annotated[NotYet, Field(description=NOT_IN_THIS_VERSION)] = None
+    expose: Annotated[ExposeWord | None, Field(description=NOT_IN_THIS_VERSION)] = None
 
 
 def json_schema() -> dict[str, Any]:

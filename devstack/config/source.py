@@ -342,25 +342,50 @@ def _readable(text: str, exc: yaml.MarkedYAMLError) -> yaml.MarkedYAMLError:
 
 def _report_syntax(exc: yaml.MarkedYAMLError, text: str, name: str, report: Report) -> None:
     mark = exc.problem_mark or exc.context_mark
-    line, column = (mark.line, mark.column) if mark else (0, 0)
+    line = mark.line if mark else 0
     lines = re.split(r"\r\n|\r|\n", text)
     if (tab := _tab_indentation(lines, line)) is not None:
-        report.error(
-            Place(name, tab[0] + 1, tab[1] + 1),
-            "a tab cannot indent YAML",
-            "indent with spaces",
-        )
+        place = Place(name, tab[0] + 1, tab[1] + 1)
+        report.error(place, "a tab cannot indent YAML", "indent with spaces")
         return
-    message = re.sub(r"[<>]", "", exc.problem or "cannot be read as YAML")
-    hint = ""
+    message, hint = _explain(exc, line)
+    if message == _OPEN_QUOTE and exc.context_mark:
+        mark = exc.context_mark
+    column = mark.column if mark else 0
+    report.error(Place(name, (mark.line if mark else 0) + 1, column + 1), message, hint)
+
+
+_OPEN_QUOTE: Final = "the quote is not closed"
+_CONTEXTS: Final = {
+    "flow sequence": "the list in [ ]",
+    "flow mapping": "the map in { }",
+    "block mapping": "the map",
+    "block collection": "the list",
+    "quoted scalar": "the quoted text",
+}
+
+
+def _explain(exc: yaml.MarkedYAMLError, line: int) -> tuple[str, str]:
+    """A parser's words as a person's, with a hint."""
+    problem = exc.problem or "cannot be read as YAML"
+    started = ""
     if exc.context_mark and exc.context and exc.context_mark.line != line:
-        hint = f"{exc.context} that starts on line {exc.context_mark.line + 1}"
-    if "mapping values are not allowed" in message:
-        message = "a ':' is not allowed here"
-        hint = "quote a text that contains ': ', and check the indentation"
-    elif "found undefined" in message or "cannot start any token" in message:
-        hint = "quote a text that starts with @, `, % or another special character"
-    report.error(Place(name, line + 1, column + 1), message, hint)
+        for term, words in _CONTEXTS.items():
+            if term in exc.context:
+                started = f"{words} starts on line {exc.context_mark.line + 1}"
+    if "quoted scalar" in (exc.context or "") and "unexpected end" in problem:
+        return _OPEN_QUOTE, "write the same quote at the end of the text"
+    if "mapping values are not allowed" in problem:
+        return (
+            "a ':' is not allowed here",
+            "quote a text that contains ': ', and check the indentation",
+        )
+    if found := re.search(r"found character (\S+) that cannot start any token", problem):
+        return f"a value cannot start with {found[1]}", "put the value in quotes"
+    if "expected <block end>" in problem or "did not find expected key" in problem:
+        hint = "check the indentation, and that a key stands before every ':'"
+        return "this does not fit the lines above", f"{started}; {hint}" if started else hint
+    return re.sub(r"[<>]", "", problem), started
 
 
 def _tab_indentation(lines: list[str], near: int) -> tuple[int, int] | None:

@@ -142,6 +142,8 @@ def _report_missing_key(path: list[int | str], tree: Section, context: Context) 
 def _words(error: ErrorDetails) -> tuple[str, str]:
     """Message and hint of an error; the message goes on after the name of the key."""
     value: Any = error["input"]
+    if isinstance(value, Scalar) and value.is_null and error["type"] != "stack_file":
+        return "is empty", ""
     match error["type"]:
         case "stack_file":
             ctx = error.get("ctx", {})
