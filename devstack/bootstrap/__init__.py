@@ -30,21 +30,62 @@ def needs_environment(command: str | None) -> bool:
     return command is not None and command not in LIGHT_COMMANDS
 
 
+_OPTIONS_WITH_VALUE = ("-f", "--file", "-C", "--directory")
+"""Global options that may stand before the command with a value of their own."""
+
+
+def command_of(arguments: Sequence[str]) -> str | None:
+    """The command among the arguments; None where there are only options."""
+    skip = False
+    for argument in arguments:
+        if skip:
+            skip = False
+        elif argument in _OPTIONS_WITH_VALUE:
+            skip = True
+        elif not argument.startswith("-"):
+            return argument
+    return None
+
+
 def ensure_environment(group: str = "runtime") -> None:
     """Return where devstack's packages are importable, else start this command again where they are.
 
     Raises `BootstrapFailed` where they cannot be had.
     """
-    from devstack.bootstrap import environment
+    import sys
+    from pathlib import Path
 
-    environment.ensure(group)
+    from devstack.bootstrap import interpreter
+
+    if interpreter.has_packages(group):
+        return
+    main = Path(__file__).parents[1] / "__main__.py"
+    interpreter.become([_python_of(group, sys.argv[1:]), "-I", str(main), *sys.argv[1:]])
 
 
 def run_in_environment(group: str, arguments: Sequence[str]) -> NoReturn:
-    """Replace this process by `python ARGUMENTS` in the private environment of a lock.
+    """Replace this process by `python ARGUMENTS` with the packages of a lock, `runtime` or `dev`.
 
-    `group` is `runtime` or `dev`. Raises `BootstrapFailed`.
+    Raises `BootstrapFailed`.
     """
-    from devstack.bootstrap import environment
+    import sys
 
-    environment.run(group, arguments)
+    from devstack.bootstrap import interpreter
+
+    has_packages = interpreter.has_packages(group)
+    python = sys.executable if has_packages else _python_of(group, arguments)
+    interpreter.become([python, *arguments])
+
+
+def _python_of(group: str, arguments: Sequence[str]) -> str:
+    import os
+
+    from devstack.bootstrap import interpreter
+
+    python = interpreter.ready_python(group, os.environ)
+    if python is None:
+        from devstack.bootstrap import environment
+
+        offline = "--offline" in arguments
+        python = environment.make_environment(group, os.environ, offline=offline)
+    return str(python)

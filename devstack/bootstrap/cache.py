@@ -5,22 +5,11 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 
 
 class CacheUnusable(Exception):
     """The cache folder cannot be made or is not ours."""
-
-
-def cache_folder(environment: Mapping[str, str]) -> Path:
-    """`$XDG_CACHE_HOME/devstack`, by default `~/.cache/devstack`; not created here."""
-    base = environment.get("XDG_CACHE_HOME", "")
-    if Path(base).is_absolute():
-        return Path(base) / "devstack"
-    home = environment.get("HOME", "")
-    root = Path(home) if Path(home).is_absolute() else Path("~").expanduser()
-    return root / ".cache" / "devstack"
 
 
 def make_private_folder(path: Path) -> None:

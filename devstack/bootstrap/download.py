@@ -7,7 +7,6 @@ never used; the error names what was expected and what came.
 import hashlib
 import http.client
 import shutil
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import assert_never
@@ -15,6 +14,7 @@ from typing import assert_never
 from devstack.bootstrap.index import LocalFile, RemoteFile, indexes, places_of
 from devstack.bootstrap.index_settings import IndexSettings
 from devstack.bootstrap.lockfile import Package, Wheel
+from devstack.bootstrap.stopping import Stop
 from devstack.bootstrap.web import FetchFailed, NotThere, Web, without_credentials
 
 _CHUNK = 256 << 10
@@ -25,28 +25,6 @@ _FIRST_PAUSE_SECONDS = 0.5
 
 class FileRefused(Exception):
     """What came is not the locked file; it was deleted."""
-
-
-class Stopped(Exception):
-    """The caller gave up while the file was on its way."""
-
-
-class Stop:
-    """How a caller ends a fetch that runs in a thread."""
-
-    def __init__(self) -> None:
-        self._event = threading.Event()
-
-    def set(self) -> None:
-        self._event.set()
-
-    def check(self) -> None:
-        if self._event.is_set():
-            raise Stopped
-
-    def pause(self, seconds: float) -> None:
-        if self._event.wait(seconds):
-            raise Stopped
 
 
 def fetch(
@@ -68,7 +46,7 @@ def fetch(
     part = folder / f"{wheel.sha256[:16]}.part"
     done = folder / wheel.file_name
     missing: list[str] = []
-    for place in places_of(package, wheel, settings, web):
+    for place in places_of(package, wheel, settings, web, stop):
         stop.check()
         try:
             match place:

@@ -15,6 +15,7 @@ from urllib.request import url2pathname
 
 from devstack.bootstrap.index_settings import IndexSettings
 from devstack.bootstrap.lockfile import Package, Wheel
+from devstack.bootstrap.stopping import Stop
 from devstack.bootstrap.web import FetchFailed, NotThere, Web, read_page, without_credentials
 
 _PAGE_LIMIT = 64 << 20
@@ -32,14 +33,14 @@ class RemoteFile:
 
 
 def places_of(
-    package: Package, wheel: Wheel, settings: IndexSettings, web: Web
+    package: Package, wheel: Wheel, settings: IndexSettings, web: Web, stop: Stop
 ) -> Iterator[LocalFile | RemoteFile]:
     """Every place that claims to have the file, best first; pages are read only when reached.
 
     Raises `FetchFailed` when an index cannot be asked; an index without the file is passed over.
     """
     for link in settings.find_links:
-        yield from _linked(link, wheel, settings, web)
+        yield from _linked(link, wheel, settings, web, stop)
     if settings.no_index or settings.offline:
         return
     for index in indexes(settings, package.index):
@@ -47,7 +48,7 @@ def places_of(
             yield RemoteFile(wheel.url)
         page = f"{index.rstrip('/')}/{re.sub(r'[-_.]+', '-', package.name).lower()}/"
         try:
-            yield from _on_page(page, wheel, web)
+            yield from _on_page(page, wheel, web, stop)
         except NotThere:
             continue
 
@@ -61,7 +62,7 @@ def _same_index(one: str, other: str) -> bool:
 
 
 def _linked(
-    link: str, wheel: Wheel, settings: IndexSettings, web: Web
+    link: str, wheel: Wheel, settings: IndexSettings, web: Web, stop: Stop
 ) -> Iterator[LocalFile | RemoteFile]:
     parts = urlsplit(link)
     if parts.scheme in ("http", "https"):
@@ -71,7 +72,7 @@ def _linked(
             yield RemoteFile(link)
             return
         try:
-            yield from _on_page(link, wheel, web)
+            yield from _on_page(link, wheel, web, stop)
         except NotThere:
             return
         return
@@ -81,8 +82,8 @@ def _linked(
         yield LocalFile(file)
 
 
-def _on_page(page: str, wheel: Wheel, web: Web) -> Iterator[RemoteFile]:
-    content, content_type, address = read_page(web, page, {"Accept": _ACCEPT}, _PAGE_LIMIT)
+def _on_page(page: str, wheel: Wheel, web: Web, stop: Stop) -> Iterator[RemoteFile]:
+    content, content_type, address = read_page(web, page, {"Accept": _ACCEPT}, _PAGE_LIMIT, stop)
     is_json = "json" in content_type.lower()
     links = _json_links(content, page) if is_json else _html_links(content)
     # Relative links belong to the address the page came from; the account to the index it is on.

@@ -5,14 +5,12 @@ names, sizes and hashes; where to fetch from is the user's own index, and only w
 configured none the index that the lock names. Standard library only.
 """
 
-import hashlib
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-LOCKS = Path(__file__).parent / "locks"
+from devstack.bootstrap.interpreter import lock_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +34,6 @@ class Package:
 
 class LockDamaged(Exception):
     """A shipped lock is missing or cannot be read."""
-
-
-def lock_path(name: str) -> Path:
-    return LOCKS / f"pylock.{name}.toml"
-
-
-def lock_digest(name: str) -> str:
-    """SHA-256 of a lock's bytes: cheap, nothing is parsed."""
-    try:
-        return hashlib.sha256(lock_path(name).read_bytes()).hexdigest()
-    except OSError as exc:
-        raise LockDamaged(f"cannot read the lock {lock_path(name)}: {exc.strerror}") from exc
 
 
 def read_lock(name: str) -> tuple[Package, ...]:

@@ -20,9 +20,10 @@ from devstack.bootstrap.cache import (
     remove_tree,
     scratch_folder,
 )
-from devstack.bootstrap.download import FileRefused, Stop, fetch
+from devstack.bootstrap.download import FileRefused, fetch
 from devstack.bootstrap.index_settings import IndexSettings
 from devstack.bootstrap.lockfile import Package, Wheel
+from devstack.bootstrap.stopping import Stop
 from devstack.bootstrap.unpack import ArchiveRefused, unpack_wheel
 
 _MANIFEST = "devstack-tool.json"

@@ -17,8 +17,10 @@ from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 from devstack import __version__
 from devstack.bootstrap.index_settings import IndexSettings
+from devstack.bootstrap.stopping import Stop
 
 _MAX_REDIRECTS = 8
+_PAGE_PAUSES_SECONDS = (0.5, 1.0)
 
 
 class FetchFailed(Exception):
@@ -148,8 +150,23 @@ class Web:
         return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
-def read_page(web: Web, url: str, headers: Mapping[str, str], limit: int) -> tuple[bytes, str, str]:
+def read_page(
+    web: Web, url: str, headers: Mapping[str, str], limit: int, stop: Stop
+) -> tuple[bytes, str, str]:
     """A whole answer, its content type, and the address it came from in the end."""
+    for pause in _PAGE_PAUSES_SECONDS:
+        try:
+            return _read_page_once(web, url, headers, limit)
+        except FetchFailed as exc:
+            if not exc.is_temporary:
+                raise
+        stop.pause(pause)
+    return _read_page_once(web, url, headers, limit)
+
+
+def _read_page_once(
+    web: Web, url: str, headers: Mapping[str, str], limit: int
+) -> tuple[bytes, str, str]:
     with web.open(url, headers) as response:
         try:
             content = read_up_to(response, limit)

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from devstack.bootstrap.download import Stop
+from devstack.bootstrap.stopping import Stop
 
 T = TypeVar("T")
 

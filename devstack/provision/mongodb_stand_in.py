@@ -15,7 +15,8 @@ from devstack.bootstrap.index_settings import (
     read_index_settings,
     variables_for_uv,
 )
-from devstack.bootstrap.lockfile import Package, find_package, lock_digest, read_lock, requirements
+from devstack.bootstrap.interpreter import lock_digest
+from devstack.bootstrap.lockfile import Package, find_package, read_lock, requirements
 from devstack.bootstrap.platform_tags import pick_wheel, this_machine
 from devstack.provision.catalog import ENTRIES, Entry
 from devstack.provision.held_place import held_place

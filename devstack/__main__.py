@@ -1,0 +1,73 @@
+"""Where every command begins: refuses what cannot work, finds the packages, hands over to the CLI.
+
+Runs on the system's bare Python, so it imports the standard library only, and little of it: what
+is imported here, every command pays for. Written to be understood by older Pythons too, so that
+they can be refused in words.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+_MINIMUM = (3, 11)
+
+
+def main() -> int:
+    """Run one command and return its exit code."""
+    if sys.platform == "win32":
+        return _refuse(
+            "cannot run on Windows: devstack starts and watches Unix processes",
+            "run it in WSL 2: wsl --install, then clone and start it there",
+        )
+    if sys.version_info < _MINIMUM:
+        return _refuse(
+            f"cannot run on Python {sys.version.split()[0]}: devstack needs 3.11 or newer",
+            "start it with a newer one: python3.11 -m devstack",
+        )
+    from devstack import bootstrap
+
+    arguments = sys.argv[1:]
+    if bootstrap.needs_environment(bootstrap.command_of(arguments)):
+        code = _enter_environment()
+        if code is not None:
+            return code
+    from devstack.cli.main import main as run
+
+    return run(arguments)
+
+
+def _enter_environment() -> int | None:
+    """None where the packages are importable; otherwise the command is started again, or fails."""
+    from devstack import bootstrap
+    from devstack.bootstrap.interpreter import BootstrapFailed
+
+    try:
+        bootstrap.ensure_environment()
+    except BootstrapFailed as failure:
+        return _refuse(str(failure), failure.hint, code=1)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return 130
+    return None
+
+
+def _refuse(message: str, hint: str, code: int = 2) -> int:
+    sys.stderr.write(message + "\n" + ("hint: " + hint + "\n" if hint else ""))
+    return code
+
+
+def _find_package() -> None:
+    """Started by path (`python devstack/__main__.py`), Python looks in the package, not beside it."""
+    package = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 - a light start
+    if sys.path and os.path.abspath(sys.path[0] or os.curdir) == package:  # noqa: PTH100
+        del sys.path[0]
+    root = os.path.dirname(package)  # noqa: PTH120
+    if root not in sys.path:
+        sys.path.insert(0, root)
+
+
+if __name__ == "__main__":
+    if not __package__:
+        _find_package()
+    sys.exit(main())
