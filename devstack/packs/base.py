@@ -2,15 +2,38 @@
 
 A pack reads a folder and never executes it while detecting. What prepare makes goes into new
 folders below the ones it is given (`deps`, `build`), made under a temporary name and renamed when
-whole; nothing a running replica uses is ever written. Packs know nothing of the sample.
+whole; nothing a running replica uses is ever written, and nothing is written into the source.
+Packs know nothing of the sample.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from devstack.steps import StepRunner
+
+
+class Toolchain(Protocol):
+    """An interpreter, compiler or package manager that was found or provisioned."""
+
+    @property
+    def version(self) -> str: ...
+
+    @property
+    def origin(self) -> str:
+        """Where it comes from, in a word a user reads ("PATH", "wheel")."""
+        ...
+
+    @property
+    def binaries(self) -> Mapping[str, Path]: ...
+
+    @property
+    def env(self) -> Mapping[str, str]: ...
+
+
+FindTool = Callable[[str, str | None], Awaitable[Toolchain]]
+"""Asks for a toolchain ("go", "node", "uv", "python") and, where one is needed, a version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +66,8 @@ class Prepared:
     """Folders and files that must be kept while this artifact may run."""
     notes: tuple[str, ...] = ()
     """Lines a user should read once: which toolchain was used, what was guessed."""
+    needs_source: bool = True
+    """False where replicas run from the artifact alone: no source hash before each start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +79,8 @@ class PrepareRequest:
     user_command: tuple[str, ...] | str | None
     """The stack file's `command`, which always wins (list: no shell; string: a shell)."""
     main: str | None
-    """Which of several programs is meant (a Go main package, such as `./cmd/api`)."""
+    """Which of several programs is meant: a Go main package (`./cmd/api`), a Python
+    `package.module:attribute` or script, a Node file."""
     deps: Path
     build: Path
     cache: Path
@@ -92,7 +118,7 @@ class Pack(Protocol):
 
     @property
     def is_compiled(self) -> bool:
-        """Whether a replica runs from the artifact alone and no longer needs the working tree."""
+        """Whether replicas usually run from the artifact alone; `Prepared.needs_source` decides."""
         ...
 
     async def warm(self, request: PrepareRequest, steps: StepRunner) -> None:

@@ -1,0 +1,245 @@
+"""Makes the environment a Python service runs in, or takes the user's own when it fits.
+
+A new folder per (manifest, lock, interpreter), made relocatable under a temporary name and renamed
+when whole; the project itself is not installed: a service runs from its folder.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from devstack.packs.base import CannotPrepare, FindTool, PrepareRequest, Toolchain
+from devstack.packs.digest import digest_of_contents, digest_values
+from devstack.packs.folders import publish, set_aside, temporary_folder
+from devstack.packs.python_fit import why_not_fitting
+from devstack.packs.python_manifest import (
+    Manifest,
+    find_manifest,
+    has_hashes,
+    pipenv_lines,
+    poetry_pins,
+    poetry_wishes,
+    wanted_python,
+    without_project,
+)
+from devstack.steps import StepFailed, StepRunner
+
+RUNNERS = Path(__file__).parent / "runners"
+
+_ENVIRONMENTS = (".venv", "venv")
+_LARGEST_TAIL = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class PythonEnvironment:
+    interpreter: Path
+    version: str
+    folder: Path | None
+    """None where the folder asks for no packages: the interpreter is used as it is."""
+    is_users: bool
+    key: str
+    notes: tuple[str, ...]
+
+    @property
+    def path_prefix(self) -> tuple[Path, ...]:
+        return (self.folder / "bin",) if self.folder is not None else (self.interpreter.parent,)
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        return {"VIRTUAL_ENV": str(self.folder)} if self.folder is not None else {}
+
+
+async def make_environment(
+    request: PrepareRequest, tools: FindTool, steps: StepRunner
+) -> PythonEnvironment:
+    manifest = find_manifest(request.source)
+    notes: list[str] = []
+    for name in _ENVIRONMENTS:
+        folder = request.source / name
+        if not (folder / "pyvenv.cfg").is_file():
+            continue
+        reason = why_not_fitting(folder, manifest, request.source)
+        if reason is None:
+            return _users(folder)
+        notes.append(f"{name} is not used: {reason}")
+    python = await tools("python", wanted_python(request.source))
+    interpreter = _interpreter(python)
+    notes.insert(0, f"python {python.version} ({python.origin})")
+    if manifest.kind == "none":
+        key = digest_values("python", python.version, str(interpreter))
+        return PythonEnvironment(interpreter, python.version, None, False, key, tuple(notes))
+    key = digest_values(
+        "python",
+        python.version,
+        str(interpreter),
+        manifest.kind,
+        digest_of_contents(manifest.files),
+    )
+    final = request.deps / f"python-{key}"
+    if not (final / "bin" / "python").exists():
+        set_aside(final)  # its interpreter was removed from the machine
+        await _make(request, manifest, interpreter, final, tools, steps)
+    return PythonEnvironment(
+        final / "bin" / "python", python.version, final, False, key, tuple(notes)
+    )
+
+
+async def make_server_folder(
+    lock: Path, interpreter: Path, request: PrepareRequest, tools: FindTool, steps: StepRunner
+) -> Path:
+    """The folder with the server that the pack brings, shared by all stacks of this user."""
+    final = (
+        request.cache / "servers" / f"{lock.name.partition('.')[0]}-{digest_of_contents((lock,))}"
+    )
+    if final.is_dir():
+        return final
+    uv = await tools("uv", None)
+    with temporary_folder(final.parent, "server") as folder:
+        made = folder / "libraries"
+        await steps.run(
+            [
+                *_uv(uv, request),
+                "pip",
+                "install",
+                "--python",
+                str(interpreter),
+                "--target",
+                str(made),
+                "--no-deps",
+                "--require-hashes",
+                "-r",
+                str(lock),
+            ],
+            title="install the Python server that devstack brings",
+            env=uv_environment(uv, request),
+            cwd=folder,
+        )
+        publish(made, final)
+    return final
+
+
+def uv_environment(uv: Toolchain, request: PrepareRequest) -> dict[str, str]:
+    """The user's own uv settings win; an active environment of theirs has no say."""
+    ours = dict(uv.env) | {"VIRTUAL_ENV": "", "UV_PROJECT_ENVIRONMENT": ""}
+    if "UV_CACHE_DIR" not in request.environment:
+        ours["UV_CACHE_DIR"] = str(request.cache / "uv")
+    if "UV_PYTHON_DOWNLOADS" not in request.environment:
+        ours["UV_PYTHON_DOWNLOADS"] = "never"
+    return ours
+
+
+async def _make(
+    request: PrepareRequest,
+    manifest: Manifest,
+    interpreter: Path,
+    final: Path,
+    tools: FindTool,
+    steps: StepRunner,
+) -> None:
+    uv_tool = await tools("uv", None)
+    uv = _uv(uv_tool, request)
+    variables = uv_environment(uv_tool, request)
+    with temporary_folder(request.deps, "python") as folder:
+        made = folder / "environment"
+        await steps.run(
+            [*uv, "venv", "--relocatable", "--no-project", "--python", str(interpreter), str(made)],
+            title=f"make a Python environment for {request.service}",
+            env=variables,
+            cwd=folder,
+        )
+        argv, cwd, extra = _install(request, manifest, made, folder)
+        try:
+            await steps.run(
+                [*uv, *argv],
+                title=f"install packages of {request.service}",
+                env=variables | extra,
+                cwd=cwd,
+            )
+        except StepFailed as failed:
+            raise _explain(failed, manifest, request) from failed
+        publish(made, final)
+
+
+def _install(
+    request: PrepareRequest, manifest: Manifest, made: Path, folder: Path
+) -> tuple[list[str], Path, dict[str, str]]:
+    """What to run after `uv`, where, and with which variables besides."""
+    source = request.source
+    python = str(made / "bin" / "python")
+    pip = ["pip", "install", "--python", python]
+    match manifest.kind:
+        case "uv":
+            locked = "--frozen" if request.offline else "--locked"
+            argv = ["sync", locked, "--no-install-project", "--no-dev", "--python", python]
+            return argv, source, {"UV_PROJECT_ENVIRONMENT": str(made)}
+        case "pylock":
+            return [*pip, "-r", str(manifest.files[-1])], source, {}
+        case "pipenv":
+            lines = pipenv_lines(manifest.files[-1])
+            hashes = ["--require-hashes"] if all("--hash" in line for line in lines) else []
+            return [*pip, "--no-deps", *hashes, "-r", _write(folder, lines)], source, {}
+        case "poetry":
+            pins = [f"{pin.name}=={pin.version}" for pin in poetry_pins(manifest.files[-1])]
+            wishes = _write(folder, poetry_wishes(source))
+            return [*pip, "-r", wishes, "-c", _write(folder, pins, "constraints.txt")], source, {}
+        case "requirements":
+            lines_without = without_project(manifest, source)
+            if lines_without is not None:
+                return [*pip, "-r", _write(folder, lines_without)], source, {}
+            hashes = ["--require-hashes"] if has_hashes(manifest) else []
+            return [*pip, *hashes, "-r", str(manifest.files[0])], source, {}
+        case "pyproject" | "none":
+            return [*pip, "-r", str(source / "pyproject.toml")], source, {}
+
+
+def _write(folder: Path, lines: tuple[str, ...] | list[str], name: str = "requirements.txt") -> str:
+    file = folder / name
+    file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return str(file)
+
+
+def _uv(uv: Toolchain, request: PrepareRequest) -> list[str]:
+    offline = ["--offline"] if request.offline else []
+    return [str(uv.binaries["uv"]), "--no-progress", *offline]
+
+
+def _users(folder: Path) -> PythonEnvironment:
+    config = (folder / "pyvenv.cfg").read_text(encoding="utf-8", errors="replace")
+    version = next(
+        (
+            line.partition("=")[2].strip()
+            for line in config.splitlines()
+            if line.startswith("version")
+        ),
+        "",
+    )
+    return PythonEnvironment(
+        interpreter=folder / "bin" / "python",
+        version=version,
+        folder=folder,
+        is_users=True,
+        key=digest_values("users", str(folder), config),
+        notes=(f"python {version} ({folder.name} of the service, used as it is)",),
+    )
+
+
+def _interpreter(python: Toolchain) -> Path:
+    for name in ("python3", "python"):
+        if name in python.binaries:
+            return python.binaries[name]
+    return next(iter(python.binaries.values()))
+
+
+def _explain(failed: StepFailed, manifest: Manifest, request: PrepareRequest) -> CannotPrepare:
+    output = failed.tail[-_LARGEST_TAIL:]
+    hint = f"the same by hand: uv pip install -r {manifest.files[0]}"
+    if manifest.kind == "uv":
+        is_old = "needs to be updated" in output
+        hint = "run `uv lock` there" if is_old else "the same by hand: uv sync --locked"
+    if request.offline:
+        hint = "it was not to use the network (--offline); run once without"
+    return CannotPrepare(
+        f"cannot install packages of {request.service} from {manifest.files[-1].name}: "
+        f"{failed.reason}" + (f"\n{output.strip()}" if output else ""),
+        hint,
+    )

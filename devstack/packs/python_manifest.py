@@ -1,0 +1,232 @@
+"""Where a Python folder says which packages it needs, and how that is told to an installer.
+
+Reads files, runs nothing.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from devstack.packs.base import CannotPrepare
+from devstack.packs.toml_tables import read_toml, string, strings, table, tables
+
+Kind = Literal["uv", "pylock", "poetry", "pipenv", "requirements", "pyproject", "none"]
+
+_REQUIREMENT_FILES = (
+    "requirements.txt",
+    "requirements.lock",
+    "requirements/production.txt",
+    "requirements/prod.txt",
+    "requirements/base.txt",
+)
+_LOCKS: tuple[tuple[str, Kind], ...] = (
+    ("uv.lock", "uv"),
+    ("pylock.toml", "pylock"),
+    ("poetry.lock", "poetry"),
+)
+_INCLUDE = re.compile(r"^(?:-r|--requirement)(?:\s+|=)?(?P<file>\S+)$")
+_CONSTRAINT = re.compile(r"^(?:-c|--constraint)(?:\s+|=)?(?P<file>\S+)$")
+_EDITABLE = re.compile(r"^(?:-e|--editable)(?:\s+|=)?(?P<path>\S+)")
+_EXTRAS = re.compile(r"\[[^\]]*\]$")
+_RANGE = re.compile(r"(?:>=|<=|==|>|<)\s*\d+(?:\.(?:\d+|\*))*")
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    kind: Kind
+    files: tuple[Path, ...]
+    """The manifest first; its lock file, where it has one, last; and everything it includes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """One line of a requirements file, its continuation lines joined."""
+
+    text: str
+    folder: Path
+    """Relative paths in it are relative to this."""
+
+    def without_hashes(self) -> str:
+        return self.text.partition(" --hash")[0].strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    name: str
+    version: str
+
+
+def find_manifest(source: Path) -> Manifest:
+    """A lock file is believed before a list, a list before the project's own wishes."""
+    project = source / "pyproject.toml"
+    for lock, kind in _LOCKS:
+        if (source / lock).is_file() and (project.is_file() or kind == "pylock"):
+            files = (project, source / lock) if project.is_file() else (source / lock,)
+            return Manifest(kind, files)
+    if (source / "Pipfile.lock").is_file():
+        return Manifest("pipenv", (source / "Pipfile", source / "Pipfile.lock"))
+    for name in _REQUIREMENT_FILES:
+        if (source / name).is_file():
+            included = dict.fromkeys(_included_files(source / name))
+            extra = (project,) if project.is_file() else ()
+            return Manifest("requirements", (*included, *extra))
+    if project.is_file():
+        return Manifest("pyproject", (project,))
+    if (source / "Pipfile").is_file():
+        raise CannotPrepare(
+            f"cannot install packages: {source / 'Pipfile'} has no Pipfile.lock beside it",
+            "run `pipenv lock` there",
+        )
+    return Manifest("none", ())
+
+
+def read_requirements(file: Path) -> tuple[Requirement, ...]:
+    """All lines of a requirements file and of those it includes; options are kept as they are."""
+    return tuple(_read_requirements(file, frozenset()))
+
+
+def is_project_itself(requirement: Requirement, source: Path) -> bool:
+    """`-e .` and the like: the service runs from its folder, so only its dependencies are wanted."""
+    path = local_path(requirement)
+    return path is not None and path == Path(os.path.normpath(source))
+
+
+def local_path(requirement: Requirement) -> Path | None:
+    """The folder that a line installs from, if it does."""
+    editable = _EDITABLE.match(requirement.text)
+    text = editable["path"] if editable else requirement.without_hashes().partition(";")[0].strip()
+    text = _EXTRAS.sub("", text.removeprefix("file://").removeprefix("file:"))
+    if not editable and not text.startswith((".", "/")):
+        return None
+    if "://" in text:
+        return None
+    return Path(os.path.normpath(requirement.folder / text))
+
+
+def without_project(manifest: Manifest, source: Path) -> tuple[str, ...] | None:
+    """The lines of a requirements file with the project replaced by what it depends on.
+
+    None where the file need not be changed.
+    """
+    lines = read_requirements(manifest.files[0])
+    if not any(is_project_itself(line, source) for line in lines):
+        return None
+    kept = tuple(_absolute(line) for line in lines if not is_project_itself(line, source))
+    return (*kept, *project_dependencies(source))
+
+
+def project_dependencies(source: Path) -> tuple[str, ...]:
+    return strings(table(read_toml(source / "pyproject.toml"), "project"), "dependencies")
+
+
+def pipenv_lines(lock: Path) -> tuple[str, ...]:
+    """A Pipfile.lock in the format of a requirements file, hashes kept."""
+    try:
+        document = json.loads(lock.read_text(encoding="utf-8"))
+    except (ValueError, UnicodeDecodeError) as error:
+        raise CannotPrepare(f"cannot read {lock}: {error}", "run `pipenv lock` there") from error
+    packages = table(document, "default") if isinstance(document, Mapping) else {}
+    lines: list[str] = []
+    for name in packages:
+        entry = table(packages, name)
+        version = string(entry, "version")
+        if not version.startswith("=="):
+            raise CannotPrepare(
+                f"cannot install packages: {lock} has {name} from a place that is not an index",
+                "install it yourself into .venv (PIPENV_VENV_IN_PROJECT=1 pipenv sync)",
+            )
+        extras = ",".join(strings(entry, "extras"))
+        marker = string(entry, "markers")
+        line = name + (f"[{extras}]" if extras else "") + version
+        line += f" ; {marker}" if marker else ""
+        lines.append(line + "".join(f" --hash={value}" for value in strings(entry, "hashes")))
+    return tuple(lines)
+
+
+def poetry_pins(lock: Path) -> tuple[Pin, ...]:
+    """What a poetry.lock fixes, for every platform and group."""
+    entries = tables(read_toml(lock), "package")
+    return tuple(Pin(string(entry, "name"), string(entry, "version")) for entry in entries)
+
+
+def poetry_wishes(source: Path) -> tuple[str, ...]:
+    """What a poetry project asks for itself; only the lock file says which versions."""
+    asked = table(read_toml(source / "pyproject.toml"), "tool", "poetry", "dependencies")
+    wishes: list[str] = []
+    for name in asked:
+        details = table(asked, name)
+        if name.lower() == "python" or details.get("optional"):
+            continue
+        if details.keys() & {"git", "path", "url"}:
+            raise CannotPrepare(
+                f"cannot install packages: pyproject.toml has {name} from a place that is not an index",
+                "install them yourself into .venv (POETRY_VIRTUALENVS_IN_PROJECT=1 poetry install)",
+            )
+        extras = ",".join(strings(details, "extras"))
+        wishes.append(f"{name}[{extras}]" if extras else name)
+    return (*wishes, *project_dependencies(source))
+
+
+def wanted_python(source: Path) -> str | None:
+    """The interpreter a folder asks for, as `3.12` or `>=3.11 <3.14`."""
+    try:
+        lines = (source / ".python-version").read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError):
+        lines = []
+    if lines and re.fullmatch(r"\d+(\.\d+)+", lines[0]):
+        return ".".join(lines[0].split(".")[:2])
+    project = table(read_toml(source / "pyproject.toml"), "project")
+    return " ".join(_RANGE.findall(string(project, "requires-python"))) or None
+
+
+def has_hashes(manifest: Manifest) -> bool:
+    return any("--hash" in line.text for line in read_requirements(manifest.files[0]))
+
+
+def _read_requirements(file: Path, above: frozenset[Path]) -> Iterator[Requirement]:
+    if file in above:
+        return
+    for line in _logical_lines(file):
+        if include := _INCLUDE.match(line):
+            inner = Path(os.path.normpath(file.parent / include["file"]))
+            yield from _read_requirements(inner, above | {file})
+        else:
+            yield Requirement(line, file.parent)
+
+
+def _included_files(file: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
+    if file in above:
+        return
+    yield file
+    for line in _logical_lines(file):
+        if include := _INCLUDE.match(line):
+            inner = Path(os.path.normpath(file.parent / include["file"]))
+            yield from _included_files(inner, above | {file})
+        elif constraint := _CONSTRAINT.match(line):
+            yield Path(os.path.normpath(file.parent / constraint["file"]))
+
+
+def _logical_lines(file: Path) -> Iterator[str]:
+    try:
+        text = file.read_text(encoding="utf-8-sig", errors="replace")
+    except OSError as error:
+        raise CannotPrepare(
+            f"cannot read {file}: {error.strerror}", "correct the -r line"
+        ) from error
+    for line in re.sub(r"\\\r?\n\s*", " ", text).splitlines():
+        bare = re.sub(r"(^|\s)#.*$", "", line).strip()
+        if bare:
+            yield bare
+
+
+def _absolute(line: Requirement) -> str:
+    if constraint := _CONSTRAINT.match(line.text):
+        return f"-c {os.path.normpath(line.folder / constraint['file'])}"
+    path = local_path(line)
+    if path is None:
+        return line.text
+    return f"-e {path}" if _EDITABLE.match(line.text) else str(path)
