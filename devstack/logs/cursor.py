@@ -178,11 +178,11 @@ class Cursor:
         for number in segment_numbers(self.folder, self.producer):
             if not self._go(number, 0) or self._segment is None:
                 continue
-            count = self._segment.count()
-            if count and self._segment.record(count - 1).wall_ns >= wall_ns:
-                first = self._segment.first_since(wall_ns)
+            first = self._segment.first_since(wall_ns)
+            if first < self._segment.count():
                 self._go(number, self._line_start(self._segment, first))
                 return
+            self._go(number, first)
 
     def _line_start(self, segment: Segment, first: int) -> int:
         """The record in which every line begins (or a line before it ends) that `first` goes on with."""

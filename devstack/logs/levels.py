@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 
 LEVELS = ("trace", "debug", "info", "warn", "error", "fatal")
 
@@ -25,18 +26,21 @@ _HEAD = 256
 _LONGEST_JSON = 64 << 10
 _SGR = re.compile(rb"\x1b\[[0-9;:]*m")
 _NAMES = "|".join(sorted(_WORDS, key=len, reverse=True))
-_MARKS = re.compile(
-    (
-        rf"(?i:\b(?:level|lvl|severity)=\"?(?P<field>{_NAMES})\b)"
-        rf"|(?i:[\[<(]\s*(?P<bracket>{_NAMES})\s*[\])>])"
-        rf"|^(?P<letter>[TDIWEFC])\d{{4}} \d\d:\d\d:\d\d"
-        rf"|^(?i:(?P<first>{_NAMES}))(?=[:!\]]|\s*[:|-]\s|\s+\[)"
-        rf"|^npm (?P<npm>(?i:ERR|WARN))\b"
-        rf"|(?:^|[\s|:\]])(?P<upper>{_NAMES.upper()})(?=[\s|:\]]|$)"
-        rf"|^(?P<crash>Traceback \(most recent|panic: |fatal error: |Uncaught |Unhandled |Exception in thread )"
-        rf"|^(?P<raised>\w*(?:Error|Exception): )"
-    ).encode()
-)
+_PATTERN = (
+    rf"(?i:\b(?:level|lvl|severity)=\"?(?P<field>{_NAMES})\b)"
+    rf"|(?i:[\[<(]\s*(?P<bracket>{_NAMES})\s*[\])>])"
+    rf"|^(?P<letter>[TDIWEFC])\d{{4}} \d\d:\d\d:\d\d"
+    rf"|^(?i:(?P<first>{_NAMES}))(?=[:!\]]|\s*[:|-]\s|\s+\[)"
+    rf"|^npm (?P<npm>(?i:ERR|WARN))\b"
+    rf"|(?:^|[\s|:\]])(?P<upper>{_NAMES.upper()})(?=[\s|:\]]|$)"
+    rf"|^(?P<crash>Traceback \(most recent|panic: |fatal error: |Uncaught |Unhandled |Exception in thread )"
+    rf"|^(?P<raised>\w*(?:Error|Exception): )"
+).encode()
+
+
+@cache
+def _marks() -> re.Pattern[bytes]:
+    return re.compile(_PATTERN)  # compiled when first asked for: `devstack logs` mostly does not
 
 
 def rank(level: str) -> int:
@@ -57,7 +61,7 @@ def level_of(text: bytes) -> str | None:
         level = _of_json(text)
         if level is not None:
             return level
-    found = _MARKS.search(text[:_HEAD])
+    found = _marks().search(text[:_HEAD])
     if found is None:
         return None
     kind, mark = found.lastgroup, found[found.lastgroup or 0].decode("ascii", "replace")
