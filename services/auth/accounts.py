@@ -14,6 +14,7 @@ from psycopg_pool import ConnectionPool
 
 SCHEMA = Path(__file__).with_name("schema.sql").read_text()
 SCHEMA_LOCK = 0x61757468  # any number that all replicas agree on: "auth"
+CHECK_SECONDS = 0.8  # who asks for health gives up after a second
 SESSION_LIFETIME = "12 hours"
 
 
@@ -48,7 +49,7 @@ class Accounts:
     def check(self) -> None:
         """Ask the database a real question, and make the schema again should it be gone."""
         try:
-            with self._connection() as connection:
+            with self._connection(timeout=CHECK_SECONDS) as connection:
                 connection.execute("SELECT 1 FROM accounts, sessions LIMIT 1")
         except Exception:
             self._has_schema = False
@@ -93,9 +94,9 @@ class Accounts:
             ).fetchone()
 
     @contextmanager
-    def _connection(self):
+    def _connection(self, timeout: float | None = None):
         self._pool.open()  # on first use, in the process that serves; later calls do nothing
-        with self._pool.connection() as connection:
+        with self._pool.connection(timeout) as connection:
             self._ensure_schema(connection)
             yield connection
 

@@ -1,10 +1,11 @@
 """The auth service: who are you? Accounts, passwords and bearer tokens over HTTP."""
 
 import os
+import sys
 import time
+from typing import NoReturn
 
 import psycopg
-import psycopg_pool
 from flask import Flask, Response, g, jsonify, request
 from werkzeug.exceptions import HTTPException
 
@@ -21,7 +22,10 @@ def create_app(accounts: Accounts) -> Flask:
 
     @app.get("/healthz")
     def healthz():
-        accounts.check()
+        try:
+            accounts.check()
+        except psycopg.Error as exc:
+            return {"status": "unavailable", "reason": str(exc)}, 503
         return {"status": "ok"}
 
     @app.post("/auth/register")
@@ -77,11 +81,9 @@ def create_app(accounts: Accounts) -> Flask:
     def answer_in_json(error: HTTPException):
         return {"error": error.description}, error.code
 
-    @app.errorhandler(psycopg_pool.PoolTimeout)
     @app.errorhandler(psycopg.OperationalError)
-    def database_away(error: Exception):
-        if request.path != "/healthz":
-            telemetry.log.warning("cannot reach the database", extra={"error": str(error)})
+    def database_away(error: psycopg.OperationalError):
+        telemetry.log.warning("cannot reach the database", extra={"error": str(error)})
         return {"error": "cannot reach the database"}, 503
 
     return app
@@ -103,7 +105,7 @@ def credentials() -> tuple[str, str]:
     return email, password
 
 
-def bad_request(message: str) -> None:
+def bad_request(message: str) -> NoReturn:
     response = jsonify(error=message)
     response.status_code = 400
     raise HTTPException(response=response)
@@ -114,4 +116,6 @@ def unauthorized():
 
 
 telemetry.configure()
+if not os.environ.get("DATABASE_URL"):
+    sys.exit("cannot start auth: DATABASE_URL is not set")
 app = create_app(Accounts(os.environ["DATABASE_URL"]))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -70,15 +71,25 @@ func (b *broker) close() { b.connection.Close() }
 
 // check asks JetStream a real question.
 func (b *broker) check(ctx context.Context) error {
-	if status := b.connection.Status(); status != nats.CONNECTED {
-		return fmt.Errorf("NATS is %s", status)
+	if err := b.connected(); err != nil {
+		return err
 	}
 	_, err := b.js.AccountInfo(ctx)
 	return err
 }
 
+func (b *broker) connected() error {
+	if status := b.connection.Status(); status != nats.CONNECTED {
+		return fmt.Errorf("not connected to NATS: %s", strings.ToLower(status.String()))
+	}
+	return nil
+}
+
 // publish returns once the message is stored; the same id again is stored once.
 func (b *broker) publish(ctx context.Context, subject, id, payload string) error {
+	if err := b.connected(); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
 	message := nats.NewMsg(subject)

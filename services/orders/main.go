@@ -58,17 +58,11 @@ func run(ctx context.Context, getenv func(string) string) error {
 	server := &http.Server{Handler: api.handler(), ReadHeaderTimeout: 5 * time.Second}
 
 	var work sync.WaitGroup
-	for _, task := range []func(context.Context){
-		store.prepare,
-		outbox.run,
-		func(ctx context.Context) { consumePayments(ctx, broker, store) },
-	} {
-		work.Add(1)
-		go func() {
-			defer work.Done()
-			task(ctx)
-		}()
-	}
+	work.Go(func() {
+		store.prepare(ctx)
+		work.Go(func() { outbox.run(ctx) })
+		consumePayments(ctx, broker, store)
+	})
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()
 	slog.Info("listening", "address", cfg.listen)

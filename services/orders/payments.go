@@ -34,8 +34,8 @@ func readPayments(ctx context.Context, broker *broker, handle func(jetstream.Msg
 	}
 	messages, err := consumer.Messages(
 		jetstream.PullMaxMessages(10),
-		jetstream.PullExpiry(4*time.Second),
-		jetstream.PullHeartbeat(time.Second),
+		jetstream.PullExpiry(2*time.Second),
+		jetstream.PullHeartbeat(500*time.Millisecond),
 	)
 	if err != nil {
 		return err

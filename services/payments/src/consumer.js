@@ -6,7 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { log } from "./log.js";
 import { inTrace, traceparent } from "./trace.js";
 
-const BATCH = { max_messages: 10, expires: 5_000 };
+const BATCH = { max_messages: 10, expires: 2_000 };
 const RETRY_MILLISECONDS = 500;
 
 export async function consumeOrders(broker, payments, outbox, signal) {
@@ -40,15 +40,24 @@ async function handle(message, payments, outbox) {
     message.term("cannot be read");
     return;
   }
+  let payment;
   try {
-    const payment = await payments.settle(order, traceparent());
-    if (payment) log.info(`payment ${payment.status}`, { order_id: order.order_id, amount: order.amount });
-    else log.info("order is decided already", { order_id: order.order_id });
-    message.ack();
-    outbox.wake();
+    payment = await payments.settle(order, traceparent());
   } catch (error) {
     log.warn("cannot store the payment, trying again", { order_id: order.order_id, error: error.message });
     message.nak(RETRY_MILLISECONDS);
+    return;
+  }
+  message.ack();
+  if (!payment) {
+    log.info("order is decided already", { order_id: order.order_id });
+    return;
+  }
+  log.info(`payment ${payment.status}`, { order_id: order.order_id, amount: order.amount });
+  try {
+    await outbox.publish(payment);
+  } catch (error) {
+    log.warn("cannot publish the payment yet", { order_id: order.order_id, error: error.message });
   }
 }
 

@@ -1,12 +1,13 @@
 // What callers see.
 
 import express from "express";
-import { MongoNetworkError, MongoServerSelectionError } from "mongodb";
+import { MongoNetworkError, MongoNotConnectedError, MongoServerSelectionError } from "mongodb";
 
 import { HttpError } from "./errors.js";
 import { log } from "./log.js";
 import { inTrace } from "./trace.js";
 
+const DATABASE_AWAY = [MongoNetworkError, MongoNotConnectedError, MongoServerSelectionError];
 const HEALTH_MILLISECONDS = 800;
 
 export function createApp({ broker, payments, identity }) {
@@ -54,7 +55,7 @@ function traced(request, response, next) {
 // Express knows an error handler by its four arguments.
 function answerError(error, request, response, next) {
   if (response.headersSent) return next(error);
-  if (error instanceof MongoNetworkError || error instanceof MongoServerSelectionError) {
+  if (DATABASE_AWAY.some((type) => error instanceof type)) {
     log.warn("cannot reach the database", { error: error.message });
     return response.status(503).json({ error: "cannot reach the database" });
   }

@@ -4,21 +4,34 @@
 //   { _id: order id, customer, amount, status, created_at,
 //     outbox: { leased_until, traceparent } }        <- gone once the broker has acknowledged
 
-import { MongoError } from "mongodb";
+import { setTimeout as sleep } from "node:timers/promises";
+import { MongoError, MongoNotConnectedError } from "mongodb";
 
-const LIMIT = 100_000;
+import { decide } from "./decide.js";
+
+const LEASE_MILLISECONDS = 5_000; // longer than one publish may take
+const RETRY_MILLISECONDS = 200;
 const DUPLICATE_KEY = 11000;
 
-export function decide(amount) {
-  return amount > LIMIT ? "declined" : "captured";
-}
-
 export class Payments {
-  #collection;
+  #client;
+  #connected = false;
   #indexed = false;
 
-  constructor(collection) {
-    this.#collection = collection;
+  constructor(client) {
+    this.#client = client;
+  }
+
+  /** Connects, however late the database comes. Once connected, the driver reconnects by itself. */
+  async connect(signal) {
+    while (!signal.aborted && !this.#connected) {
+      try {
+        await this.#client.connect();
+        this.#connected = true;
+      } catch {
+        await sleep(RETRY_MILLISECONDS, undefined, { signal }).catch(() => {});
+      }
+    }
   }
 
   /** Asks the database a real question, and makes the index wherever it is missing. */
@@ -35,7 +48,10 @@ export class Payments {
     }
   }
 
-  /** Decides an order once; the same order again changes nothing. */
+  /**
+   * Decides an order once, and leases the event about it to the caller, who is to publish it.
+   * Resolves to null where the order was decided before.
+   */
   async settle(order, traceparent) {
     const payment = {
       _id: order.order_id,
@@ -43,7 +59,7 @@ export class Payments {
       amount: order.amount,
       status: decide(order.amount),
       created_at: new Date(),
-      outbox: { leased_until: new Date(0), traceparent },
+      outbox: { leased_until: leaseEnd(), traceparent },
     };
     try {
       await this.#collection.insertOne(payment);
@@ -54,21 +70,39 @@ export class Payments {
     }
   }
 
-  find(orderId, customer) {
+  async find(orderId, customer) {
     return this.#collection.findOne({ _id: orderId, customer });
   }
 
-  /** Takes one unpublished payment for a while, so that no other replica publishes it meanwhile. */
-  leaseUnpublished(milliseconds) {
-    const now = Date.now();
-    return this.#collection.findOneAndUpdate(
-      { "outbox.leased_until": { $lte: new Date(now) } },
-      { $set: { "outbox.leased_until": new Date(now + milliseconds) } },
-      { sort: { "outbox.leased_until": 1 }, returnDocument: "after" },
+  /** Payments whose event nobody is publishing at the moment, longest waiting first. */
+  findUnpublished(limit) {
+    return this.#collection
+      .find({ "outbox.leased_until": { $lte: new Date() } })
+      .sort({ "outbox.leased_until": 1 })
+      .limit(limit)
+      .toArray();
+  }
+
+  /** Takes the event of a payment for a while; false where another replica was faster. */
+  async lease({ _id, outbox }) {
+    const { modifiedCount } = await this.#collection.updateOne(
+      { _id, "outbox.leased_until": outbox.leased_until },
+      { $set: { "outbox.leased_until": leaseEnd() } },
     );
+    return modifiedCount === 1;
   }
 
   markPublished(orderId) {
     return this.#collection.updateOne({ _id: orderId }, { $unset: { outbox: "" } });
   }
+
+  get #collection() {
+    // Without this the driver would begin to connect, and a failed first attempt is for good.
+    if (!this.#connected) throw new MongoNotConnectedError("not connected to the database yet");
+    return this.#client.db().collection("payments");
+  }
+}
+
+function leaseEnd() {
+  return new Date(Date.now() + LEASE_MILLISECONDS);
 }

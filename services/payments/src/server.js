@@ -29,21 +29,25 @@ const host = process.env.HOST || "127.0.0.1";
 const port = Number(required("PORT"));
 const mongo = new MongoClient(required("DATABASE_URL"), {
   appName: "payments",
-  serverSelectionTimeoutMS: 2_000,
+  serverSelectionTimeoutMS: 1_000,
   socketTimeoutMS: 10_000,
   // A write is acknowledged when it is in the journal: what we answered survives a kill.
   writeConcern: { w: "majority", journal: true },
 });
 const broker = new Broker(required("NATS_URL"));
 const identity = new Identity(required("AUTH_URL"));
-const payments = new Payments(mongo.db().collection("payments"));
+const payments = new Payments(mongo);
 const outbox = new Outbox(payments, broker);
 
 const stopping = new AbortController();
-const work = Promise.all([
-  consumeOrders(broker, payments, outbox, stopping.signal),
-  outbox.run(stopping.signal),
-]);
+const work = payments
+  .connect(stopping.signal)
+  .then(() =>
+    Promise.all([
+      consumeOrders(broker, payments, outbox, stopping.signal),
+      outbox.run(stopping.signal),
+    ]),
+  );
 
 const server = createApp({ broker, payments, identity }).listen(port, host);
 server.on("listening", () => log.info("listening", { host, port }));
