@@ -34,6 +34,7 @@ from devstack.packs.node_manifest import (
 )
 from devstack.packs.node_start import Start, find_start
 from devstack.packs.python_env import RUNNERS
+from devstack.packs.search_path import folders_in_front
 from devstack.packs.versions import is_at_least, version_numbers
 from devstack.steps import StepFailed, StepRunner
 
@@ -102,7 +103,7 @@ class NodePack:
         variables = _variables(request, node, folder, modules)
         prefix = (
             *((modules / ".bin",) if modules is not None else ()),
-            node.binaries["node"].parent,
+            *folders_in_front(node.binaries["node"], request.environment),
         )
         command = None
         if start is not None:

@@ -22,6 +22,7 @@ from devstack.packs.python_manifest import (
     wanted_python,
     without_project,
 )
+from devstack.packs.search_path import folders_in_front
 from devstack.steps import StepFailed, StepRunner
 
 RUNNERS = Path(__file__).parent / "runners"
@@ -38,11 +39,8 @@ class PythonEnvironment:
     """None where the folder asks for no packages: the interpreter is used as it is."""
     is_users: bool
     key: str
+    path_prefix: tuple[Path, ...]
     notes: tuple[str, ...]
-
-    @property
-    def path_prefix(self) -> tuple[Path, ...]:
-        return (self.folder / "bin",) if self.folder is not None else (self.interpreter.parent,)
 
     @property
     def variables(self) -> Mapping[str, str]:
@@ -67,7 +65,10 @@ async def make_environment(
     notes.insert(0, f"python {python.version} ({python.origin})")
     if manifest.kind == "none":
         key = digest_values("python", python.version, str(interpreter))
-        return PythonEnvironment(interpreter, python.version, None, False, key, tuple(notes))
+        in_front = folders_in_front(interpreter, request.environment)
+        return PythonEnvironment(
+            interpreter, python.version, None, False, key, in_front, tuple(notes)
+        )
     key = digest_values(
         "python",
         python.version,
@@ -80,7 +81,7 @@ async def make_environment(
         set_aside(final)  # its interpreter was removed from the machine
         await _make(request, manifest, interpreter, final, tools, steps)
     return PythonEnvironment(
-        final / "bin" / "python", python.version, final, False, key, tuple(notes)
+        final / "bin" / "python", python.version, final, False, key, (final / "bin",), tuple(notes)
     )
 
 
@@ -219,6 +220,7 @@ def _users(folder: Path) -> PythonEnvironment:
         folder=folder,
         is_users=True,
         key=digest_values("users", str(folder), config),
+        path_prefix=(folder / "bin",),
         notes=(f"python {version} ({folder.name} of the service, used as it is)",),
     )
 
