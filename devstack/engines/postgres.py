@@ -33,13 +33,12 @@ from devstack.engines.folder import (
 )
 from devstack.engines.placement import Placement, hand_over, place_for_unprivileged
 from devstack.engines.seeds import Loader, SeedError, load_seeds, script_loader, seed_files
-from devstack.engines.temporary import short_folder, temporary_server
+from devstack.engines.temporary import LONGEST_SOCKET_PATH, short_folder, temporary_server
 from devstack.provision.tool import Tool
 from devstack.steps import StepResult, StepRunner
 
 _ADMINISTRATOR = "postgres"
 _SOCKET_PORT = 5432  # of the temporary server: part of a socket's name, never a port
-_LONGEST_SOCKET_PATH = 107
 _SEED_ENDINGS = (".sql", ".sql.gz", ".sh")
 
 # The socket lies in a folder that only its owner can enter; over TCP everyone needs a password.
@@ -118,7 +117,7 @@ class Postgres:
         self, spec: EngineSpec, folder: DataFolder, address: str, port: int
     ) -> EngineCommand:
         socket = folder.run / f".s.PGSQL.{port}.lock"
-        fits = len(os.fsencode(socket)) <= _LONGEST_SOCKET_PATH
+        fits = len(os.fsencode(socket)) <= LONGEST_SOCKET_PATH
         fixed = {
             "listen_addresses": address,
             "port": str(port),

@@ -11,6 +11,8 @@ from pathlib import Path
 from devstack.engines.base import CannotPrepare, NotReady
 from devstack.steps import RunAs, StepResult, StepRunner
 
+LONGEST_SOCKET_PATH = 107
+
 _START_SECONDS = 60.0
 _ASK_EVERY_SECONDS = 0.02
 _STOP_SECONDS = 60.0
