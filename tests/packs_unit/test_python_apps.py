@@ -1,0 +1,150 @@
+"""Which application a folder of Python holds, by its syntax trees."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from devstack.packs.python_apps import App, Broken, find_app, resolve_app
+
+MakeTree = Callable[[Mapping[str, str]], Path]
+
+FLASK = "from flask import Flask\n"
+GUARD = 'if __name__ == "__main__":\n    pass\n'
+
+
+@pytest.mark.parametrize(
+    ("files", "interface", "target"),
+    [
+        ({"app.py": FLASK + "app = Flask(__name__)\n" + GUARD}, "wsgi", "app:app"),
+        ({"hello.py": "import flask as f\nweb = f.Flask(__name__)\n"}, "wsgi", "hello:web"),
+        ({"app.py": FLASK + "class Mine(Flask): ...\napp = Mine(__name__)\n"}, "wsgi", "app:app"),
+        ({"main.py": "from fastapi import FastAPI\napp: FastAPI = FastAPI()\n"}, "asgi", "main:app"),
+        ({"main.py": "import fastapi\nif True:\n    api = fastapi.FastAPI()\n"}, "asgi", "main:api"),
+        ({"a.py": "from starlette.applications import Starlette\napplication = Starlette()\n"}, "asgi", "a:application"),
+        ({"app.py": "import quart\napp = quart.Quart('x')\n"}, "asgi", "app:app"),
+        ({"app.py": "import falcon\napp = falcon.App()\n"}, "wsgi", "app:app"),
+        ({"app.py": "import falcon.asgi\napp = falcon.asgi.App()\n"}, "asgi", "app:app"),
+        ({"app.py": FLASK + "def create_app():\n    a = Flask('x')\n    return a\n"}, "wsgi", "app:create_app()"),
+        ({"shop/__init__.py": FLASK + "def create_app(config=None):\n    return Flask('x')\n"}, "wsgi", "shop:create_app()"),
+        ({"shop/__init__.py": "", "shop/factory.py": FLASK + "def make_app(*, test=False):\n    return Flask('x')\n"}, "wsgi", "shop.factory:make_app()"),
+        ({"wsgi.py": "from shop import create_app\napp = create_app()\n", "shop/__init__.py": FLASK + "def create_app():\n    return Flask('x')\n"}, "wsgi", "wsgi:app"),
+        ({"asgi.py": "from shop.web import app\n", "shop/web.py": "from fastapi import FastAPI\napp = FastAPI()\n"}, "asgi", "shop.web:app"),
+        ({"src/shop/__init__.py": "", "src/shop/main.py": "from fastapi import FastAPI\napp = FastAPI()\n"}, "asgi", "shop.main:app"),
+        ({"shop/__init__.py": "from .app import create_app\n", "shop/app.py": "from .core import build\ndef create_app():\n    return build()\n", "shop/core.py": FLASK + "def build():\n    return Flask('x')\n"}, "wsgi", "shop.app:create_app()"),
+        ({"manage.py": GUARD, "site/wsgi.py": "from django.core.wsgi import get_wsgi_application\napplication = get_wsgi_application()\n", "site/__init__.py": ""}, "wsgi", "site.wsgi:application"),
+        ({"tests/app.py": FLASK + "app = Flask('t')\n", "service.py": FLASK + "app = Flask('s')\n"}, "wsgi", "service:app"),
+        ({".venv/lib/app.py": FLASK + "app = Flask('t')\n", "x.py": FLASK + "app = Flask('s')\n"}, "wsgi", "x:app"),
+        ({".flaskenv": "FLASK_APP=second.py\n", "first.py": FLASK + "app = Flask('a')\n", "second.py": FLASK + "app = Flask('b')\n"}, "wsgi", "second:app"),
+        ({"dash_app.py": "import dash\nx = dash.Dash('x')\nserver = x.server\n"}, "wsgi", "dash_app:server"),
+    ],
+)  # fmt: skip
+def test_an_application_object_or_a_factory_is_found(
+    make_tree: MakeTree, files: Mapping[str, str], interface: str, target: str
+) -> None:
+    found = find_app(make_tree(files))
+
+    assert isinstance(found, App)
+    assert (found.interface, found.target) == (interface, target)
+
+
+@pytest.mark.parametrize(
+    ("files", "script"),
+    [
+        ({"worker.py": "import time\n" + GUARD}, "worker.py"),
+        ({"only.py": "print('hello')\n"}, "only.py"),
+        ({"a.py": "x = 1\n", "main.py": "import a\n"}, "main.py"),
+        ({"a.py": GUARD, "server.py": GUARD}, "server.py"),
+        ({"app.py": "from flask import Flask\nfrom flask_socketio import SocketIO\napp = Flask('x')\n" + GUARD}, "app.py"),
+        ({"app.py": FLASK + "def create_app(needed):\n    return Flask('x')\n" + GUARD}, "app.py"),
+    ],
+)  # fmt: skip
+def test_what_no_server_can_serve_is_run_as_a_script(
+    make_tree: MakeTree, files: Mapping[str, str], script: str
+) -> None:
+    source = make_tree(files)
+
+    found = find_app(source)
+
+    assert isinstance(found, App)
+    assert (found.interface, found.file) == ("script", source / script)
+
+
+def test_a_src_layout_is_imported_from_src(make_tree: MakeTree) -> None:
+    source = make_tree({"src/shop/__init__.py": FLASK + "app = Flask('x')\n"})
+
+    found = find_app(source)
+
+    assert isinstance(found, App)
+    assert found.root == source / "src"
+
+
+def test_a_top_folder_that_is_a_package_is_imported_from_its_parent(make_tree: MakeTree) -> None:
+    source = make_tree(
+        {
+            "__init__.py": "",
+            "views.py": "",
+            "app.py": FLASK + "from . import views\napp = Flask('x')\n",
+        }
+    )
+
+    found = find_app(source)
+
+    assert isinstance(found, App)
+    assert (found.root, found.target) == (source.parent, "service.app:app")
+
+
+def test_e07_a_syntax_error_is_told_with_its_line(make_tree: MakeTree) -> None:
+    source = make_tree({"app.py": FLASK + "app = Flask('x')\ndef broken(:\n    pass\n"})
+
+    found = find_app(source)
+
+    assert isinstance(found, Broken)
+    assert (found.file, found.line) == (source / "app.py", 3)
+
+
+def test_a_broken_file_beside_a_good_application_does_not_matter(make_tree: MakeTree) -> None:
+    source = make_tree({"app.py": FLASK + "app = Flask('x')\n", "notes.py": "(\n"})
+
+    assert isinstance(find_app(source), App)
+
+
+def test_a_folder_without_any_program_holds_none(make_tree: MakeTree) -> None:
+    assert find_app(make_tree({"a.py": "x = 1\n", "b.py": "y = 2\n"})) is None
+
+
+@pytest.mark.parametrize(
+    ("wanted", "target", "interface"),
+    [
+        ("shop.web:site", "shop.web:site", "wsgi"),
+        ("shop.web:make", "shop.web:make()", "asgi"),
+        ("shop.web:make()", "shop.web:make()", "asgi"),
+        ("shop.web", "shop.web:site", "wsgi"),
+    ],
+)
+def test_a_named_application_is_taken_as_named(
+    make_tree: MakeTree, wanted: str, target: str, interface: str
+) -> None:
+    text = (
+        FLASK
+        + "from fastapi import FastAPI\nsite = Flask('x')\ndef make():\n    return FastAPI()\n"
+    )
+    source = make_tree({"app.py": FLASK + "app = Flask('x')\n", "shop/web.py": text})
+
+    found = resolve_app(source, wanted)
+
+    assert isinstance(found, App)
+    assert (found.target, found.interface) == (target, interface)
+
+
+def test_a_name_that_is_not_there_is_none(make_tree: MakeTree) -> None:
+    source = make_tree({"app.py": ""})
+
+    assert resolve_app(source, "app:nothing") is None
+    assert resolve_app(source, "missing.module:app") is None
+
+
+def test_nothing_is_imported_while_looking(make_tree: MakeTree) -> None:
+    source = make_tree({"app.py": "raise SystemExit('imported')\n" + FLASK + "app = Flask('x')\n"})
+
+    assert isinstance(find_app(source), App)
