@@ -105,11 +105,13 @@ def test_d07_what_cannot_be_written_is_held_and_written_later(tmp_path: Path) ->
     log.append(b"three\n", OUTPUT)
     problem = log.problem
     kept = list(LogStore(tmp_path).read(Query()))
+    stored = (tmp_path / "orders" / "r1" / "orders.1#1.log").read_bytes()
     resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
     assert log.retry()
     log.close()
 
     assert problem == "File too large"
+    assert stored == b"one\nha", "bytes and their record are written both or neither"
     assert [item.text for item in kept if isinstance(item, Line)] == [b"one", b"ha"]
     found = list(LogStore(tmp_path).read(Query()))
     assert [item.text for item in found if isinstance(item, Line)] == [
