@@ -1,0 +1,230 @@
+"""Who may talk to the keeper, and how."""
+
+import asyncio
+import json
+import os
+import shutil
+import socket
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from devstack.keeper import protocol
+from devstack.keeper.client import (
+    KeeperClient,
+    KeeperRefused,
+    KeeperUnreachable,
+    ProtocolMismatch,
+    start_keeper,
+)
+from devstack.keeper.places import Places
+from tests.support.keepers import exit_of, running_keeper, spec
+from tests.support.processes import eventually_async
+
+CONNECT = """
+import socket, sys
+with socket.socket(socket.AF_UNIX) as sock:
+    try:
+        sock.connect(sys.argv[1])
+        sock.sendall(b'{"id":1,"verb":"list"}\\n')
+        print("answer", sock.recv(100))
+    except OSError as exc:
+        print(type(exc).__name__)
+"""
+
+
+def as_nobody(path: str) -> str:
+    ended = subprocess.run(
+        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+        + ["/usr/bin/python3", "-I", "-c", CONNECT, path],
+        stdout=subprocess.PIPE,
+        check=True,
+        text=True,
+    )
+    return ended.stdout.strip()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can try as somebody else")
+def test_k01_another_user_is_refused_by_the_folder_and_by_the_keeper(
+    places: Places, runtime_folder: Path
+) -> None:
+    async def scenario() -> None:
+        async with running_keeper(places) as keeper:
+            at_the_folder = await asyncio.to_thread(as_nobody, places.keeper_socket)
+            for folder in (runtime_folder, runtime_folder / "devstack", Path(places.folder)):
+                folder.chmod(0o755)
+            os.chmod(places.keeper_socket, 0o777)
+            at_the_keeper = await asyncio.to_thread(as_nobody, places.keeper_socket)
+            assert (await keeper.list()).has_controller
+
+        assert at_the_folder == "PermissionError"
+        assert at_the_keeper in ("answer b''", "ConnectionResetError", "BrokenPipeError")
+
+    asyncio.run(scenario())
+    assert "refused a connection of uid 65534" in Path(places.keeper_log).read_text()
+
+
+def test_k02_the_socket_is_never_open_to_others(places: Places) -> None:
+    async def scenario() -> None:
+        umask = os.umask(0)
+        try:
+            async with running_keeper(places):
+                status = os.stat(places.keeper_socket)
+        finally:
+            os.umask(umask)
+
+        assert stat.S_IMODE(status.st_mode) == 0o700
+        assert stat.S_IMODE(os.stat(places.folder).st_mode) == 0o700
+
+    asyncio.run(scenario())
+
+
+def test_another_protocol_is_answered_with_ours(places: Places) -> None:
+    async def scenario() -> None:
+        async with running_keeper(places):
+            ours = protocol.PROTOCOL
+            protocol.PROTOCOL = ours + 1
+            try:
+                with pytest.raises(ProtocolMismatch) as raised:
+                    await KeeperClient.connect(places.keeper_socket)
+            finally:
+                protocol.PROTOCOL = ours
+
+        assert raised.value.theirs == ours
+
+    asyncio.run(scenario())
+
+
+def test_only_the_controller_may_change_things(places: Places) -> None:
+    async def scenario() -> None:
+        async with running_keeper(places) as keeper:
+            await keeper.spawn(spec("a", "sleep", "1000"))
+            observer = await KeeperClient.connect(places.keeper_socket, "observer")
+            listing = await observer.list()
+            with pytest.raises(KeeperRefused, match="only the controller"):
+                await observer.kill("a")
+            with pytest.raises(KeeperRefused, match="only the controller"):
+                await observer.shutdown()
+            observer.close()
+            after = await keeper.list()
+
+        assert [process.key for process in listing.processes] == ["a"]
+        assert listing == after
+
+    asyncio.run(scenario())
+
+
+def test_a_newer_controller_takes_over_the_running_processes(places: Places) -> None:
+    async def scenario() -> None:
+        async with running_keeper(places) as keeper:
+            process = await keeper.spawn(spec("a", "sleep", "1000"))
+            newer = await KeeperClient.connect(places.keeper_socket)
+            await asyncio.wait_for(keeper.closed.wait(), 5)
+            listing = await newer.list()
+            with pytest.raises(KeeperUnreachable):
+                await keeper.list()
+            await newer.kill("a")
+            ended = await exit_of(newer, "a")
+            await newer.shutdown()
+
+        assert listing.processes == (process,)
+        assert ended.pid == process.pid
+
+    asyncio.run(scenario())
+
+
+def test_nonsense_ends_the_connection_and_nothing_else(places: Places) -> None:
+    async def scenario() -> None:
+        async with running_keeper(places) as keeper:
+            loop = asyncio.get_running_loop()
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.setblocking(False)
+                await loop.sock_connect(sock, places.keeper_socket)
+                await loop.sock_sendall(sock, b"not json\n")
+                answer = await loop.sock_recv(sock, 4096)
+                end = await loop.sock_recv(sock, 4096)
+            with pytest.raises(KeeperRefused, match="no process nobody runs"):
+                await keeper.kill("nobody")
+            await keeper.list()
+
+        assert json.loads(answer)["ok"] is False
+        assert end == b""
+
+    asyncio.run(scenario())
+
+
+def test_a_removed_socket_is_bound_again(places: Places) -> None:
+    async def scenario() -> None:
+        async with running_keeper(places):
+            os.unlink(places.keeper_socket)
+            await eventually_async(lambda: os.path.lexists(places.keeper_socket), 5)
+            observer = await KeeperClient.connect(places.keeper_socket, "observer")
+            listing = await observer.list()
+            observer.close()
+
+        assert listing.has_controller
+
+    asyncio.run(scenario())
+
+
+def test_a_removed_run_folder_is_made_again(places: Places) -> None:
+    async def scenario() -> None:
+        async with running_keeper(places) as keeper:
+            shutil.rmtree(places.folder)
+            record = f"{places.folder}/run-{keeper.greeting.run_id}.json"
+            await eventually_async(lambda: os.path.lexists(places.keeper_socket), 5)
+            await eventually_async(lambda: os.path.lexists(record), 5)
+            mode = stat.S_IMODE(os.stat(places.folder).st_mode)
+
+        assert mode == 0o700
+
+    asyncio.run(scenario())
+
+
+def test_i02_a_stale_socket_is_replaced_and_a_live_one_never(places: Places) -> None:
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(places.keeper_socket)
+
+    async def scenario() -> None:
+        async with running_keeper(places) as keeper:
+            process = await keeper.spawn(spec("a", "sleep", "1000"))
+            inode = os.stat(places.keeper_socket).st_ino
+            second = asyncio.ensure_future(start_keeper(places))
+            await asyncio.sleep(0.3)  # it waits for the lock of the first
+            assert not second.done()
+            assert os.stat(places.keeper_socket).st_ino == inode
+            assert (await keeper.list()).processes == (process,)
+            await keeper.shutdown()
+            await second
+            other = await KeeperClient.connect(places.keeper_socket)
+            assert (await other.list()).processes == ()
+            assert other.greeting.run_id != keeper.greeting.run_id
+            await other.shutdown()
+
+    asyncio.run(scenario())
+
+
+def test_a_large_request_and_a_large_answer_pass(places: Places) -> None:
+    async def scenario() -> None:
+        async with running_keeper(places) as keeper:
+            env = {"PATH": os.environ["PATH"], **{f"V{n}": "x" * 100_000 for n in range(10)}}
+            count = 60
+            for number in range(count):
+                await keeper.spawn(
+                    spec(f"a{number}", "sh", "-c", "head -c 60000 /dev/zero", env=env)
+                )
+            for _ in range(count):
+                await asyncio.wait_for(keeper.exits.get(), 10)
+            listing = await keeper.list()
+
+        assert len(listing.exits) == count
+        assert {ended.output for ended in listing.exits} == {bytes(60_000)}
+
+    asyncio.run(scenario())
+
+
+def test_without_a_keeper_the_error_names_the_socket(places: Places) -> None:
+    with pytest.raises(KeeperUnreachable, match="no keeper answers at .*keeper.sock"):
+        asyncio.run(KeeperClient.connect(places.keeper_socket))

@@ -1,0 +1,267 @@
+"""Ending processes: graces, daemons, what keeps a pipe open, and zombies."""
+
+import asyncio
+import signal
+import time
+from pathlib import Path
+
+from devstack.keeper import processes
+from devstack.keeper.client import LeftBehind, LogTarget
+from devstack.keeper.places import Places
+from tests.support.keepers import PYTHON, exit_of, run_to_end, running_keeper, spec, up, worst
+from tests.support.processes import eventually_async, is_alive, with_tag
+
+
+def test_a_process_that_obeys_ends_by_the_signal_it_was_sent(places: Places) -> None:
+    program = "trap 'echo bye; exit 7' INT; echo up; while :; do sleep 0.01; done"
+
+    async def scenario() -> None:
+        async with running_keeper(places) as keeper:
+            await keeper.spawn(spec("a", "sh", "-c", program))
+            await asyncio.sleep(0.05)
+            await keeper.stop("a", signal.SIGINT, 10)
+            ended = await exit_of(keeper, "a")
+
+        assert ended.code == 7
+        assert ended.output == b"up\nbye\n"
+
+    asyncio.run(scenario())
+
+
+def test_a_deaf_process_is_killed_with_its_children_after_its_grace(
+    places: Places, tmp_path: Path, tag: str
+) -> None:
+    ready = tmp_path / "ready"
+
+    async def scenario() -> None:
+        async with running_keeper(places) as keeper:
+            await up(keeper, worst("a", tag, "deaf", "child", f"ready={ready}"), ready)
+            asked = time.monotonic()
+            await keeper.stop("a", signal.SIGTERM, 0.3)
+            ended = await exit_of(keeper, "a")
+            await eventually_async(lambda: not with_tag(tag))
+
+        assert ended.signal == signal.SIGKILL
+        assert 0.3 <= ended.at - asked < 2
+
+    asyncio.run(scenario())
+
+
+def test_a_stopped_process_is_woken_so_that_it_can_end(places: Places) -> None:
+    async def scenario() -> None:
+        async with running_keeper(places) as keeper:
+            await keeper.spawn(spec("a", "sleep", "1000"))
+            await keeper.signal("a", signal.SIGSTOP)
+            await keeper.stop("a", signal.SIGTERM, 10)
+            ended = await exit_of(keeper, "a")
+
+        assert ended.signal == signal.SIGTERM
+
+    asyncio.run(scenario())
+
+
+def test_a04_a_daemon_ends_with_its_service_and_a_siblings_does_not(
+    places: Places, tmp_path: Path, tag: str
+) -> None:
+    async def scenario() -> None:
+        async with running_keeper(places) as keeper:
+            for key in ("a", "b"):
+                asked = worst(
+                    key, f"{tag}-{key}", "child", "daemon", "bare", f"ready={tmp_path}/{key}"
+                )
+                await up(keeper, asked, tmp_path / key)
+            ours = {found.pid for found in with_tag(f"{tag}-a")}
+            theirs = {found.pid for found in with_tag(f"{tag}-b")}
+            assert len(ours) == len(theirs) == 4
+            belonging = await keeper.descendants("a")
+
+            asked_at = time.monotonic()
+            await keeper.stop("a", signal.SIGTERM, 10)
+            ended = await exit_of(keeper, "a")
+            assert ended.at - asked_at < 1
+            await eventually_async(lambda: not with_tag(f"{tag}-a"), 3)
+            still = {found.pid for found in with_tag(f"{tag}-b")}
+            sibling = await keeper.descendants("b")
+
+        assert ours <= belonging
+        assert not belonging & theirs
+        assert theirs <= sibling
+        assert still == theirs
+        # sh and its sleep of each daemon, and the child that was left
+        assert any(name.startswith("sh[") for name in ended.left_behind)
+
+    asyncio.run(scenario())
+
+
+def test_a04_a_deaf_daemon_is_killed_two_seconds_after_its_service_and_named(
+    places: Places,
+) -> None:
+    daemon = "trap '' TERM HUP; while :; do sleep 0.1; done"
+
+    async def scenario() -> None:
+        async with running_keeper(places) as keeper:
+            asked = spec("a", "sh", "-c", f'setsid sh -c "{daemon}" & sleep 0.1; exit 0')
+            ended = await run_to_end(keeper, asked)
+            (name,) = (name for name in ended.left_behind if name.startswith("sh["))
+            pid = int(name[3:-1])
+            assert is_alive(pid)
+            async with asyncio.timeout(5):
+                notice = await keeper.notices.get()
+            gone_at = time.monotonic()
+
+        assert isinstance(notice, LeftBehind)
+        assert notice.key == "a"
+        assert name in notice.killed
+        assert not is_alive(pid)
+        assert 1.9 <= gone_at - ended.at < 3.5
+
+    asyncio.run(scenario())
+
+
+def test_a07_an_exit_is_told_while_a_grandchild_holds_the_pipe(
+    places: Places, tmp_path: Path
+) -> None:
+    """And what the grandchild says within 2 s is kept."""
+    program = "(sleep 0.3; echo late; sleep 1000) & echo early; exit 5"
+
+    async def scenario() -> None:
+        async with running_keeper(places) as keeper:
+            log = LogTarget(str(tmp_path), "a")
+            started = time.monotonic()
+            ended = await run_to_end(keeper, spec("a", "sh", "-c", program, log=log))
+            again = await run_to_end(keeper, spec("a2", "true"))
+            async with asyncio.timeout(5):
+                notice = await keeper.notices.get()
+
+        assert ended.code == 5
+        assert ended.at - started < 0.1
+        assert again.at - ended.at < 1
+        assert isinstance(notice, LeftBehind)
+        assert (tmp_path / "a.log").read_bytes() == b"early\nlate\n"
+
+    asyncio.run(scenario())
+
+
+def test_a_shell_that_does_not_forward_still_lets_its_program_end_in_peace(
+    places: Places, tmp_path: Path
+) -> None:
+    """What is left when the main process obeyed gets the chance that the shell did not pass on."""
+    program = "trap 'echo tidy; exit' TERM; echo up; while :; do sleep 0.01; done"
+    (tmp_path / "server.sh").write_text(program)
+
+    async def scenario() -> None:
+        async with running_keeper(places) as keeper:
+            log = LogTarget(str(tmp_path), "a")
+            await keeper.spawn(spec("a", "sh", "-c", f"sh {tmp_path}/server.sh & wait", log=log))
+            await eventually_async(lambda: (tmp_path / "a.log").read_bytes() == b"up\n")
+            await keeper.stop("a", signal.SIGTERM, 10)
+            await exit_of(keeper, "a")
+            await eventually_async(lambda: (tmp_path / "a.log").read_bytes() == b"up\ntidy\n", 2)
+
+    asyncio.run(scenario())
+
+
+def test_a11_orphans_are_reaped(places: Places) -> None:
+    program = (
+        "import os, time\n"
+        "for n in range(200):\n"
+        "    if os.fork() == 0:\n"
+        "        if os.fork() == 0: time.sleep(0.05)\n"
+        "        os._exit(0)\n"
+        "while True:\n"
+        "    try: os.wait()\n"
+        "    except ChildProcessError: break\n"
+        "print('forked', flush=True)\n"
+        "time.sleep(1000)\n"
+    )
+
+    async def scenario() -> None:
+        async with running_keeper(places) as keeper:
+            await keeper.spawn(spec("a", PYTHON, "-c", program))
+            pid = keeper.greeting.pid
+            await eventually_async(lambda: len(processes.children_of(pid)) > 10)
+            await eventually_async(lambda: len(processes.children_of(pid)) == 1, 5)
+
+    asyncio.run(scenario())
+
+
+def test_a14_stopping_in_the_middle_of_a_start_kills_that_process_alone(places: Places) -> None:
+    rounds = 100
+
+    async def scenario() -> None:
+        async with running_keeper(places) as keeper:
+            await keeper.spawn(spec("bystander", "sleep", "1000"))
+            for number in range(rounds):
+                key = f"a{number}"
+                starting = asyncio.ensure_future(keeper.spawn(spec(key, "sleep", "1000")))
+                await asyncio.sleep(0)  # sent, and not answered yet
+                await asyncio.sleep(number % 20 / 4000)
+                await keeper.stop(key, signal.SIGTERM, 5)
+                await starting
+                ended = await exit_of(keeper, key)
+                assert ended.signal == signal.SIGTERM
+                await keeper.ack(key)
+            listing = await keeper.list()
+
+        assert [process.key for process in listing.processes] == ["bystander"]
+
+    asyncio.run(scenario())
+
+
+def test_killing_takes_a_whole_tree_at_once(places: Places, tmp_path: Path, tag: str) -> None:
+    ready = tmp_path / "ready"
+
+    async def scenario() -> None:
+        async with running_keeper(places) as keeper:
+            asked = worst("probe:a:1", tag, "deaf", "child", "daemon", "bare", f"ready={ready}")
+            await up(keeper, asked, ready)
+            await keeper.kill("probe:a:1")
+            ended = await exit_of(keeper, "probe:a:1")
+            await eventually_async(lambda: not with_tag(tag), 1)
+
+        assert ended.signal == signal.SIGKILL
+
+    asyncio.run(scenario())
+
+
+def test_a_process_that_forks_all_the_time_does_not_escape(places: Places, tag: str) -> None:
+    """Each generation starts the next in a session of its own and ends."""
+    program = (
+        "import os, time\n"
+        "while True:\n"
+        "    if os.fork(): os._exit(0)\n"
+        "    os.setsid()\n"
+        "    time.sleep(0.001)\n"
+        f"# {tag}\n"
+    )
+
+    async def scenario() -> None:
+        async with running_keeper(places) as keeper:
+            await run_to_end(keeper, spec("a", PYTHON, "-S", "-c", program))
+            before = {found.pid for found in with_tag(tag)}
+            await eventually_async(lambda: {found.pid for found in with_tag(tag)} - before)
+            await keeper.kill("a")
+            await eventually_async(lambda: not with_tag(tag) and not with_tag(tag), 1.5)
+
+    asyncio.run(scenario())
+
+
+def test_shutdown_ends_everything_and_forgets_the_run(
+    places: Places, tmp_path: Path, tag: str
+) -> None:
+    ready = tmp_path / "ready"
+
+    async def scenario() -> tuple[str, ...]:
+        async with running_keeper(places) as keeper:
+            asked = worst("a", tag, "deaf", "child", "daemon", "bare", f"ready={ready}")
+            await up(keeper, asked, ready)
+            killed = await keeper.shutdown()
+            await asyncio.wait_for(keeper.closed.wait(), 5)
+            return killed
+
+    killed = asyncio.run(scenario())
+
+    assert len(killed) >= 4
+    assert not with_tag(tag)
+    names = {path.name for path in Path(places.folder).iterdir()}
+    assert not {name for name in names if name.endswith((".sock", ".mark", ".json"))}
