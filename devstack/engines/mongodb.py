@@ -245,8 +245,9 @@ def _script_loader(
         )
         if result.code != 0:
             output = result.output.decode(errors="replace").strip()
-            line = re.search(rf"{re.escape(file.name)}:(\d+)", output)
             said = next((text for text in output.splitlines() if "Error" in text), output)
+            # mongosh translates scripts: it knows the lines of syntax errors only
+            line = re.search(r"^SyntaxError: .*\((\d+):\d+\)", said)
             raise SeedError(said, int(line[1]) if line else None)
 
     return load

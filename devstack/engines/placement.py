@@ -41,6 +41,8 @@ def unprivileged_root(stack_id: str) -> Path:
 
 async def place_for_unprivileged(site: Site, tool: Tool) -> Placement:
     """Decide where a server that refuses root works, and copy its programs there if it must be."""
+    if site.unprivileged != "nobody":
+        _refuse_data_of_nobody(site.data)
     if site.unprivileged == "not needed":
         return Placement(site.data, site.templates, tool, "same", None)
     if site.unprivileged == "user namespace":
@@ -87,6 +89,14 @@ def _own_folder(folder: Path) -> None:
         raise CannotPrepare(
             f"cannot use {folder}: it is not a private folder of uid {NOBODY}",
             f"look who made it, then remove it: rm -r {folder}",
+        )
+
+
+def _refuse_data_of_nobody(wanted: Path) -> None:
+    if wanted.is_symlink() and wanted.readlink().is_relative_to(_VAR_TMP):
+        raise CannotPrepare(
+            f"cannot use {wanted}: it was made by a server that ran as nobody",
+            f"drop the data: devstack reset {wanted.name}",
         )
 
 

@@ -131,15 +131,19 @@ def test_a_js_seed_without_mongosh_is_refused_before_anything_starts(
 def test_js_seeds_load_and_a_failing_one_is_told(
     workshop: Workshop, tool: Tool, tmp_path: Path
 ) -> None:
-    good, bad = tmp_path / "good.js", tmp_path / "bad.js"
+    good, bad, broken = (tmp_path / f"{name}.js" for name in ("good", "bad", "broken"))
     good.write_text("db.t.insertOne({n: 1})\n")
     bad.write_text("db.t.insertOne({n: 1})\n\nnowhere.insertOne({})\n")
+    broken.write_text("let x = 1;\nfoo(;\n")
     spec = replace(GUARDED, seeds=(good,))
     folder = workshop.prepare(ENGINE, spec, tool)
     with running(ENGINE, spec, folder, workshop.unprivileged) as server, connect(server) as client:
         count = client.shop.t.count_documents({})
     with pytest.raises(SeedFailed, match="nowhere is not defined") as failed:
         workshop.prepare(ENGINE, replace(GUARDED, seeds=(bad,)), tool, "other")
+
+    with pytest.raises(SeedFailed, match=r"broken\.js:2: SyntaxError"):
+        workshop.prepare(ENGINE, replace(GUARDED, seeds=(broken,)), tool, "other")
 
     assert count == 1
     assert failed.value.file == bad
