@@ -35,7 +35,8 @@ def read_env_file(path: Path, name: str, report: Report) -> dict[str, str]:
 
 def parse_env(text: str, name: str, report: Report) -> dict[str, str]:
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")
-    report.add_text(name, text)
+    # Whatever the name, the value may be a secret: only names are shown.
+    report.add_text(name, re.sub(r"=.*", lambda match: "=" + "*" * (len(match[0]) - 1), text))
     values: dict[str, str] = {}
     for binding in parse_stream(io.StringIO(text, newline="")):
         written = binding.original.string
@@ -47,9 +48,10 @@ def parse_env(text: str, name: str, report: Report) -> dict[str, str]:
                 "cannot read this line",
                 "write NAME=value; quotes are closed at the end of the value",
             )
-        elif binding.key is None:
+            break  # what follows may be the inside of an open quote
+        if binding.key is None:
             continue
-        elif not ENV_NAME.fullmatch(binding.key):
+        if not ENV_NAME.fullmatch(binding.key):
             report.error(place, f"'{binding.key}' cannot be the name of a variable")
         elif binding.value is None:
             continue

@@ -66,7 +66,7 @@ class _Filler:
         except _Wrong as wrong:
             place = self._report.find(scalar.place, wrong.near)
             self._report.error(place, wrong.message, wrong.hint)
-            parts = []
+            return replace(scalar, text="", is_plain=False, is_broken=True)
         template = Template(tuple(_joined(parts)))
         text = str(template)
         self._count(scalar, len(text))

@@ -6,6 +6,7 @@ parser's events, not by PyYAML's composer, because limits must hold while readin
 the C parser recurses without a bound and keeps duplicate keys.
 """
 
+import errno
 import os
 import re
 import stat
@@ -52,6 +53,8 @@ class Scalar:
     is_plain: bool = True
     """Written without quotes."""
     is_null: bool = False
+    is_broken: bool = False
+    """What is wrong with it was told already; there is no text to speak of."""
     template: Template | None = None
     """The text with its references, once variables are filled in."""
 
@@ -94,18 +97,10 @@ class Unreadable(Exception):
 def read_text(path: Path, name: str, report: Report) -> str:
     """The text of a file a person wrote; reports and raises `Unreadable` where it has none."""
     try:
-        # Not blocking: a FIFO in a hostile checkout must not hang who only asks for `validate`.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        data = _read_regular_file(path)
     except OSError as exc:
         report.error(Place(name), f"cannot read {name}: {(exc.strerror or str(exc)).lower()}")
         raise Unreadable from exc
-    with os.fdopen(descriptor, "rb") as file:
-        mode = os.fstat(descriptor).st_mode
-        if not stat.S_ISREG(mode):
-            kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
-            report.error(Place(name), f"cannot read {name}: it is {kind}")
-            raise Unreadable
-        data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         report.error(Place(name), f"cannot read {name}: it is larger than 1 MiB")
         raise Unreadable
@@ -122,6 +117,22 @@ def read_text(path: Path, name: str, report: Report) -> str:
         )
         raise Unreadable from exc
     return text.removeprefix("\ufeff")
+
+
+def _read_regular_file(path: Path) -> bytes:
+    """The first bytes of a file, one more than are allowed."""
+    # Not blocking: a FIFO in a hostile checkout must not hang who only asks for `validate`.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(MAX_BYTES + 1)
+    finally:
+        os.close(descriptor)
 
 
 def read_tree(text: str, name: str, report: Report) -> Section:

@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 from devstack.config.problems import Place, did_you_mean
 from devstack.config.schema import SHAPES, Context, StackFile
 from devstack.config.source import Items, Node, Scalar, Section
-from devstack.config.words import shape
+from devstack.config.words import TOLD, shape
 
 NAMED_SECTIONS: Final = ("services", "databases", "broker")
 
@@ -100,6 +100,8 @@ def _walk(tree: Node, path: list[int | str]) -> Node | None:
 
 def _report(error: ErrorDetails, path: list[int | str], tree: Section, context: Context) -> None:
     kind = error["type"]
+    if kind == TOLD:
+        return
     if kind == "extra_forbidden":
         _report_unknown_key(path, tree, context)
     elif kind == "missing":

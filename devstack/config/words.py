@@ -41,6 +41,10 @@ _TRAPS: Final = (
 )
 
 
+TOLD: Final = "told"
+"""The type of errors that were reported where they were found."""
+
+
 def refuse(message: str, hint: str = "") -> NoReturn:
     """Refuse a value; the message may contain braces."""
     raise PydanticCustomError("stack_file", "{message}", {"message": message, "hint": hint})
@@ -83,6 +87,8 @@ def written(value: Any, wanted: str) -> Scalar:
     """The scalar that was typed where `wanted` belongs."""
     if not isinstance(value, Scalar):
         refuse(f"must be {wanted}, not {shape(value)}")
+    if value.is_broken:
+        raise PydanticCustomError(TOLD, "told already")
     if value.is_null:
         refuse("has no value", f'write {wanted}; "" is an empty text')
     return value
