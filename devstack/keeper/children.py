@@ -56,6 +56,7 @@ class Child:
         "key",
         "left",
         "limit",
+        "meta",
         "on_started",
         "outputs",
         "pid",
@@ -74,6 +75,8 @@ class Child:
         self.pid = pid
         self.start = processes.start_of(pid)
         self.started_at = time.time()
+        self.meta = ""
+        """The controller's own note on the process, given back by `list`."""
         self.serial = serial
         self.limit = limit
         self.outputs: list[Output] = []
@@ -104,6 +107,7 @@ class Child:
             "start_time": self.start,
             "started_at": self.started_at,
             "stopping": self.stopping,
+            "meta": self.meta,
         }
 
 

@@ -106,6 +106,8 @@ class SpawnSpec:
     stdin: str = os.devnull
     capture_bytes: int | None = None
     """How much of the end of the output comes with the exit; None: 64 KiB without a log, else 0."""
+    meta: str = ""
+    """A note of the controller's own, given back by `list`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,7 @@ class Process:
     started_at: float
     """Wall time."""
     is_stopping: bool = False
+    meta: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +273,7 @@ class KeeperClient:
             "cwd": spec.cwd,
             "nice": spec.nice,
             "stdin": spec.stdin,
+            "meta": spec.meta,
         }
         if spec.log is not None:
             fields["log"] = _log_fields(spec.log)
@@ -640,6 +644,7 @@ def _process(fields: Mapping[str, object]) -> Process:
         _number(fields, "start_time"),
         _float(fields, "started_at"),
         fields.get("stopping") is True,
+        str(fields.get("meta", "")),
     )
 
 

@@ -28,7 +28,7 @@ from devstack.keeper.kill import kill_until_none
 from devstack.keeper.loop import READ, Loop
 from devstack.keeper.marks import Run, boot_id, open_mark, record_run
 from devstack.keeper.output import Drains, SharedLog
-from devstack.keeper.places import Places
+from devstack.keeper.places import PlaceRefused, Places, make_folders
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Keeper:
 
     def run(self) -> None:
         """Live; returns when nothing of the run is left."""
-        lock = self._take_lock()
+        self._lock = self._take_lock()
         limits = self._raise_open_files()
         self._run = Run(
             self._places.folder,
@@ -122,13 +122,13 @@ class Keeper:
         self._loop.after(LOOK_SECONDS, self._look_after_files)
         self._await_first_controller()
         self._loop.run()
-        os.close(lock)
+        os.close(self._lock)
 
     # -- start
 
     def _take_lock(self) -> int:
         """One keeper a folder. An earlier one may be killing what it had: it gets the time it needs."""
-        lock = os.open(self._places.keeper_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = self._open_lock()
         deadline = time.monotonic() + LOCK_SECONDS
         while True:
             try:
@@ -210,13 +210,26 @@ class Keeper:
             return
         try:
             if not os.path.lexists(self._run.record) or not self._listener.is_in_place:
-                os.makedirs(self._places.folder, 0o700, exist_ok=True)
-                self._run.write()
-                if not self._listener.is_in_place:
-                    self._listener.bind()
-        except OSError as exc:
+                self._restore_files()
+        except (OSError, PlaceRefused) as exc:
             self._note(f"cannot restore the run folder: {exc}")
         self._loop.after(LOOK_SECONDS, self._look_after_files)
+
+    def _restore_files(self) -> None:
+        make_folders(self._places)
+        lock = self._open_lock()
+        if os.path.sameopenfile(lock, self._lock):
+            os.close(lock)
+        else:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused: a second keeper has come
+            os.close(self._lock)
+            self._lock = lock
+        self._run.write()
+        if not self._listener.is_in_place:
+            self._listener.bind()
+
+    def _open_lock(self) -> int:
+        return os.open(self._places.keeper_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     # -- clients
 

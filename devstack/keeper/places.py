@@ -123,6 +123,12 @@ def places_of(stack_id: str, environment: Mapping[str, str] | None = None) -> Pl
 def make(stack_id: str, environment: Mapping[str, str] | None = None) -> Places:
     """Make the run folder of a stack where it is missing; raises `PlaceRefused` for an unsafe one."""
     places = places_of(stack_id, environment)
+    make_folders(places)
+    return places
+
+
+def make_folders(places: Places) -> None:
+    """Make what is missing of a run folder; raises `PlaceRefused` for an unsafe one."""
     for folder in (os.path.dirname(places.folder), places.folder):
         try:
             os.mkdir(folder, 0o700)
@@ -134,7 +140,6 @@ def make(stack_id: str, environment: Mapping[str, str] | None = None) -> Places:
                 "set XDG_RUNTIME_DIR to a folder of your own with mode 0700",
             ) from exc
         check_folder(folder)
-    return places
 
 
 def check(places: Places) -> bool:

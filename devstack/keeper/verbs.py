@@ -63,6 +63,7 @@ def spawn_process(message: Message, children: Children, answer: Callable[[Messag
         number(message, "capture_bytes", 0 if log else CAPTURE_BYTES),
         started,
     )
+    child.meta = text(message, "meta", "")
 
 
 def adopt_process(message: Message, children: Children, pipes: list[int]) -> Message:

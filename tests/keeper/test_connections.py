@@ -1,6 +1,7 @@
 """Who may talk to the keeper, and how."""
 
 import asyncio
+import fcntl
 import json
 import os
 import shutil
@@ -37,8 +38,10 @@ with socket.socket(socket.AF_UNIX) as sock:
 
 def as_nobody(path: str) -> str:
     ended = subprocess.run(
-        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-        + ["/usr/bin/python3", "-I", "-c", CONNECT, path],
+        [
+            *("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"),
+            *("/usr/bin/python3", "-I", "-c", CONNECT, path),
+        ],
         stdout=subprocess.PIPE,
         check=True,
         text=True,
@@ -172,13 +175,18 @@ def test_a_removed_socket_is_bound_again(places: Places) -> None:
 def test_a_removed_run_folder_is_made_again(places: Places) -> None:
     async def scenario() -> None:
         async with running_keeper(places) as keeper:
-            shutil.rmtree(places.folder)
+            shutil.rmtree(os.path.dirname(places.folder))
             record = f"{places.folder}/run-{keeper.greeting.run_id}.json"
             await eventually_async(lambda: os.path.lexists(places.keeper_socket), 5)
             await eventually_async(lambda: os.path.lexists(record), 5)
             mode = stat.S_IMODE(os.stat(places.folder).st_mode)
+            parent = stat.S_IMODE(os.stat(os.path.dirname(places.folder)).st_mode)
+            lock = os.open(places.keeper_lock, os.O_RDONLY)
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.close(lock)
 
-        assert mode == 0o700
+        assert mode == parent == 0o700
 
     asyncio.run(scenario())
 
@@ -226,5 +234,5 @@ def test_a_large_request_and_a_large_answer_pass(places: Places) -> None:
 
 
 def test_without_a_keeper_the_error_names_the_socket(places: Places) -> None:
-    with pytest.raises(KeeperUnreachable, match="no keeper answers at .*keeper.sock"):
+    with pytest.raises(KeeperUnreachable, match=r"no keeper answers at .*keeper\.sock"):
         asyncio.run(KeeperClient.connect(places.keeper_socket))
