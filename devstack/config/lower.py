@@ -277,7 +277,7 @@ class _Lowering:
     def _check(
         self, at: Section, key: str, written: ProbeSection | None, endpoints: tuple[Endpoint, ...]
     ) -> Check | None:
-        if written is None:
+        if written is None or self._is_job(at):
             return None
         probe = self._probe(at, key, written, endpoints)
         return None if probe is None else _timed(probe, written)
@@ -509,6 +509,10 @@ class _Lowering:
         section = parent[name]
         assert isinstance(section, Section)  # the schema reads nothing else
         return section
+
+    def _is_job(self, at: Section) -> bool:
+        kind = at.get("kind")
+        return isinstance(kind, Scalar) and kind.text == Kind.JOB
 
     def _name_of(self, at: Section) -> str:
         services = self._tree["services"]
