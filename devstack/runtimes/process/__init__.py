@@ -1,0 +1,1 @@
+"""Replicas as plain processes below the keeper."""

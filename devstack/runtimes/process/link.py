@@ -1,0 +1,218 @@
+"""The controller's line to its keeper: one connection, every exit sorted to whoever waits for it.
+
+A keeper that dies takes its processes with it: all who wait are told (`KeeperUnreachable`, ends
+marked as a loss), a new keeper is started, and reconcile fills the slots again.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from devstack.core.events import Exit as End
+from devstack.keeper.client import (
+    Exit,
+    KeeperClient,
+    KeeperRefused,
+    KeeperUnreachable,
+    LeftBehind,
+    Listing,
+    LogProblem,
+    Process,
+    SpawnSpec,
+    start_keeper,
+)
+from devstack.keeper.places import Places
+from devstack.keeper.protocol import STEP_PREFIXES
+from devstack.runtimes.base import ReplicaEnd
+
+Notice = Callable[[str, str], None]
+"""(service, one line for people)."""
+
+
+class KeeperLink:
+    """See the module's docstring. `open` before anything else; `serve` runs for ever."""
+
+    def __init__(self, places: Places, *, open_files: int | None, notice: Notice) -> None:
+        self._places = places
+        self._open_files = open_files
+        self._notice = notice
+        self._client: KeeperClient | None = None
+        self._waiting: dict[str, asyncio.Future[Exit]] = {}
+        self._replicas: set[str] = set()
+        self._ends: asyncio.Queue[ReplicaEnd] = asyncio.Queue()
+        self._opened = asyncio.Event()
+        self.on_open: Callable[[KeeperClient], Awaitable[None]] | None = None
+        """Called after each connection, the first included: mode, on_loss, addresses."""
+        self.on_lost: Callable[[str], None] | None = None
+        self.on_found: Callable[[], None] | None = None
+        self.run_id = ""
+
+    # ── life ──────────────────────────────────────────────────────────────────────────────────
+
+    async def open(self) -> bool:
+        """Connect to the keeper that runs, else start one; True when there was one.
+
+        Raises `KeeperUnreachable`, `ProtocolMismatch`.
+        """
+        try:
+            client = await KeeperClient.connect(self._places.keeper_socket)
+            was_there = True
+        except KeeperUnreachable:
+            await start_keeper(self._places, open_files=self._open_files)
+            client = await KeeperClient.connect(self._places.keeper_socket)
+            was_there = False
+        self._client = client
+        self.run_id = client.greeting.run_id
+        if self.on_open is not None:
+            await self.on_open(client)
+        self._opened.set()
+        return was_there
+
+    async def serve(self) -> None:
+        """Sort exits; when the keeper dies tell everybody and start another, for ever."""
+        while True:
+            client = self.client
+            async with asyncio.TaskGroup() as tasks:
+                readers = [
+                    tasks.create_task(self._sort_exits(client)),
+                    tasks.create_task(self._tell_notices(client)),
+                ]
+                await client.closed.wait()
+                for reader in readers:
+                    reader.cancel()
+            self._opened.clear()
+            self._lose_everything()
+            if self.on_lost is not None:
+                self.on_lost("the keeper died; another one is being started")
+            await self.open()
+            if self.on_found is not None:
+                self.on_found()
+
+    @property
+    def client(self) -> KeeperClient:
+        assert self._client is not None, "the keeper is used before it was opened"
+        return self._client
+
+    def _lose_everything(self) -> None:
+        """What the dead keeper ran is gone with it."""
+        while not self.client.exits.empty():
+            self._sort(self.client.exits.get_nowait())
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_exception(KeeperUnreachable("the keeper died"))
+        self._waiting.clear()
+        for replica in self._replicas:
+            end = End(code=None, signal=9, message="ended with its keeper, which died")
+            self._ends.put_nowait(ReplicaEnd(replica, end, is_loss=True))
+        self._replicas.clear()
+
+    # ── processes ─────────────────────────────────────────────────────────────────────────────
+
+    async def spawn_replica(self, spec: SpawnSpec) -> Process:
+        """Start a replica; its end comes through `ends`. Raises `SpawnError`, `KeeperUnreachable`."""
+        await self._opened.wait()
+        self._replicas.add(spec.key)
+        try:
+            return await self.client.spawn(spec)
+        except BaseException:
+            self._replicas.discard(spec.key)
+            raise
+
+    async def run(self, spec: SpawnSpec) -> Exit:
+        """Start a step and wait for its end; a cancelled wait kills it with all it started.
+
+        Raises `SpawnError`, `KeeperUnreachable`.
+        """
+        await self.start(spec)
+        return await self.wait(spec.key)
+
+    async def start(self, spec: SpawnSpec) -> Process:
+        """Start a step; somebody then calls `wait`."""
+        await self._opened.wait()
+        self._waiting[spec.key] = asyncio.get_running_loop().create_future()
+        try:
+            return await self.client.spawn(spec)
+        except BaseException:
+            self._waiting.pop(spec.key, None)
+            raise
+
+    async def wait(self, key: str) -> Exit:
+        """The end of a step that was started."""
+        waiting = self._waiting[key]
+        try:
+            return await asyncio.shield(waiting)
+        except asyncio.CancelledError:
+            with contextlib.suppress(KeeperUnreachable, KeeperRefused):
+                await self.client.kill(key)
+            raise
+        finally:
+            self._waiting.pop(key, None)
+
+    async def stop(self, key: str, signal: int, grace_seconds: float) -> None:
+        """Ask a process to end; nothing happens when it is gone."""
+        with contextlib.suppress(KeeperUnreachable, KeeperRefused):
+            await self.client.stop(key, signal, grace_seconds)
+
+    async def descendants(self, key: str) -> frozenset[int]:
+        """The pids that belong to a process; none when it is gone."""
+        try:
+            return await self.client.descendants(key)
+        except (KeeperUnreachable, KeeperRefused):
+            return frozenset()
+
+    async def recover(self) -> Listing:
+        """What runs and what ended; replicas found are looked after from now on."""
+        listing = await self.client.list()
+        for process in listing.processes:
+            if process.key.startswith(STEP_PREFIXES):
+                await self.client.kill(process.key)
+            else:
+                self._replicas.add(process.key)
+        for exit_ in listing.exits:
+            if not exit_.key.startswith(STEP_PREFIXES):
+                self._replicas.add(exit_.key)
+        return listing
+
+    async def ends(self) -> AsyncIterator[ReplicaEnd]:
+        """Ends of replicas, for ever."""
+        while True:
+            yield await self._ends.get()
+
+    # ── sorting ───────────────────────────────────────────────────────────────────────────────
+
+    async def _sort_exits(self, client: KeeperClient) -> None:
+        while True:
+            exit_ = await client.exits.get()
+            self._sort(exit_)
+            with contextlib.suppress(KeeperUnreachable, KeeperRefused):
+                await client.ack(exit_.key)
+
+    def _sort(self, exit_: Exit) -> None:
+        waiting = self._waiting.get(exit_.key)
+        if waiting is not None:
+            if not waiting.done():
+                waiting.set_result(exit_)
+        elif exit_.key in self._replicas:
+            self._replicas.discard(exit_.key)
+            self._ends.put_nowait(replica_end(exit_))
+
+    async def _tell_notices(self, client: KeeperClient) -> None:
+        while True:
+            match await client.notices.get():
+                case LeftBehind(_, group, killed) if killed:
+                    self._notice(group, f"left behind and killed: {', '.join(killed)}")
+                case LogProblem(folder, _, problem, dropped) if problem is not None:
+                    self._notice(
+                        "", f"cannot write logs in {folder}: {problem} ({dropped} bytes lost)"
+                    )
+                case _:
+                    continue
+
+
+def replica_end(exit_: Exit) -> ReplicaEnd:
+    """An exit as the runtime tells it."""
+    message = ""
+    if exit_.code is None and exit_.signal is None:
+        message = "ended; who started it took its exit code"
+    end = End(code=exit_.code, signal=exit_.signal, message=message)
+    return ReplicaEnd(exit_.key, end, exit_.left_behind)

@@ -1,0 +1,194 @@
+"""Replicas as processes: the `ReplicaRuntime` on the keeper."""
+
+import asyncio
+import json
+import signal
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from devstack.core.events import Artifact
+from devstack.core.model import EngineProgram, Service, Stop
+from devstack.keeper.client import (
+    KeeperRefused,
+    KeeperUnreachable,
+    LogTarget,
+    Process,
+    SpawnError,
+    SpawnSpec,
+    View,
+)
+from devstack.runtimes.base import (
+    ExecPlan,
+    Recovered,
+    Recovery,
+    ReplicaEnd,
+    RuntimeUnavailable,
+    Started,
+    StartFailed,
+    StartOrder,
+    Stats,
+)
+from devstack.runtimes.process.link import KeeperLink, replica_end
+from devstack.runtimes.process.programs import CannotLaunch, Programs, Surroundings
+from devstack.runtimes.process.stats import read_stats
+from devstack.runtimes.process.steps import KeeperSteps
+from devstack.steps import Progress
+
+
+@dataclass(slots=True)
+class ProcessRuntime:
+    """See the module's docstring. `programs` maps an engine's name, or "source", to its kind."""
+
+    link: KeeperLink
+    surroundings: Surroundings
+    programs: Mapping[str, Programs]
+    folder: Path
+    """The checkout's `.devstack`."""
+    stack_folder: Path
+    tell: Callable[[str, Progress], None]
+    _replicas: dict[str, Service] = field(default_factory=dict)
+    _signals: dict[str, int] = field(default_factory=dict)
+
+    async def prepare(self, service: Service, revision: str) -> Artifact:
+        """See `ReplicaRuntime.prepare`."""
+        steps = self.steps(service.name, revision)
+        return await self._programs(service).prepare(service, revision, steps)
+
+    async def source_digest(self, service: Service) -> str:
+        """See `ReplicaRuntime.source_digest`."""
+        return await self._programs(service).source_digest(service)
+
+    async def start(self, order: StartOrder) -> Started:
+        """See `ReplicaRuntime.start`."""
+        service = order.service
+        programs = self._programs(service)
+        try:
+            launch = await programs.launch(order, self.steps(service.name, order.revision))
+        except CannotLaunch as error:
+            programs.release(order.replica)
+            raise StartFailed(str(error), permanent=error.permanent) from error
+        meta = {
+            "service": service.name,
+            "slot": order.slot,
+            "revision": order.revision,
+            "addresses": launch.addresses,
+        }
+        spec = SpawnSpec(
+            key=order.replica,
+            group=service.name,
+            argv=launch.argv,
+            env=launch.env,
+            cwd=launch.cwd,
+            log=self.log_target(service.name, order.replica),
+            view=View(hosts=self.surroundings.hosts_file(), as_user=launch.run_as),
+            meta=json.dumps(meta),
+        )
+        self._replicas[order.replica] = service
+        if launch.stop_signal is not None:
+            self._signals[order.replica] = launch.stop_signal
+        try:
+            process = await self.link.spawn_replica(spec)
+        except SpawnError as error:
+            self._forget(order.replica)
+            hint = f"\nhint: {error.hint}" if error.hint else ""
+            raise StartFailed(
+                f"cannot start {service.name}: {error}{hint}", permanent=error.permanent
+            ) from error
+        except (KeeperUnreachable, KeeperRefused) as error:
+            self._forget(order.replica)
+            raise RuntimeUnavailable(str(error)) from error
+        return Started(process.pid, launch.addresses, process.started_at)
+
+    async def stop(self, replica: str, stop: Stop) -> None:
+        """See `ReplicaRuntime.stop`."""
+        number = self._signals.get(replica) or signal.Signals[f"SIG{stop.signal}"].value
+        await self.link.stop(replica, number, stop.grace_seconds)
+
+    async def ends(self) -> AsyncIterator[ReplicaEnd]:
+        """See `ReplicaRuntime.ends`."""
+        async for end in self.link.ends():
+            self._forget(end.replica)
+            yield end
+
+    async def recover(self) -> Recovery:
+        """Replicas of an earlier controller, and ends that nobody acknowledged."""
+        try:
+            listing = await self.link.recover()
+        except KeeperUnreachable as error:
+            raise RuntimeUnavailable(str(error)) from error
+        running = [r for p in listing.processes if (r := _recovered(p)) is not None]
+        ended = [replica_end(e) for e in listing.exits if "#" in e.key]
+        for exit_ in listing.exits:
+            await self.link.client.ack(exit_.key)
+        return Recovery(tuple(running), tuple(ended))
+
+    def remember(self, replica: str, service: Service) -> None:
+        """A recovered replica is looked after like one that was started here."""
+        self._replicas[replica] = service
+
+    async def exec(self, replica: str, command: tuple[str, ...]) -> ExecPlan:
+        """The replica's environment and folder; its names through the keeper's own view."""
+        service = self._replicas.get(replica)
+        if service is None:
+            raise RuntimeUnavailable(f"{replica} does not run")
+        variables = {v.name: v.value for v in self.surroundings.variables(service, {})}
+        return ExecPlan(argv=command, environment=variables, cwd=str(self.stack_folder))
+
+    async def stats(self) -> Mapping[str, Stats]:
+        """What each replica with all its descendants uses."""
+        owned = {name: await self.link.descendants(name) for name in self._replicas}
+        return await asyncio.to_thread(
+            lambda: {name: read_stats(pids) for name, pids in owned.items()}
+        )
+
+    # ── for the engine ────────────────────────────────────────────────────────────────────────
+
+    def steps(self, service: str, revision: str) -> KeeperSteps:
+        """Where prepare steps of a service run; their output is its build stream."""
+        return KeeperSteps(
+            link=self.link,
+            service=service,
+            revision=revision,
+            environment=self.surroundings.shell(),
+            folder=self.stack_folder,
+            log=self.log_target(service, "build", is_build=True),
+            hosts=self.surroundings.hosts_file(),
+            tell=self.tell,
+        )
+
+    def log_target(self, service: str, producer: str, *, is_build: bool = False) -> LogTarget:
+        """Where output of a replica or of prepare steps goes."""
+        return LogTarget(
+            folder=str(self.folder / "logs" / service / self.link.run_id),
+            name=producer,
+            stream="build" if is_build else "output",
+        )
+
+    def _programs(self, service: Service) -> Programs:
+        if isinstance(service.program, EngineProgram):
+            return self.programs[service.program.engine]
+        return self.programs["source"]
+
+    def _forget(self, replica: str) -> None:
+        service = self._replicas.pop(replica, None)
+        self._signals.pop(replica, None)
+        if service is not None:
+            self._programs(service).release(replica)
+
+
+def _recovered(process: Process) -> Recovered | None:
+    """A process of the keeper's list as a replica; None for what is no replica of ours."""
+    try:
+        meta = json.loads(process.meta)
+    except ValueError:
+        return None
+    return Recovered(
+        replica=process.key,
+        service=meta["service"],
+        slot=meta["slot"],
+        revision=meta["revision"],
+        pid=process.pid,
+        addresses=tuple((name, literal) for name, literal in meta["addresses"]),
+        started_at=process.started_at,
+    )

@@ -1,0 +1,264 @@
+"""Programs that people write: prepared by their language's pack, started with its command or theirs."""
+
+import asyncio
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from devstack.core.events import Artifact
+from devstack.core.model import ArgvCommand, Service, ShellCommand, SourceProgram
+from devstack.packs.base import (
+    CannotPrepare,
+    Command,
+    FindTool,
+    Pack,
+    Prepared,
+    PrepareRequest,
+)
+from devstack.packs.detect import all_packs, detect
+from devstack.packs.digest import DigestCache, source_digest
+from devstack.packs.plain import PlainPack
+from devstack.provision.tool import Settings, ToolUnavailable
+from devstack.runtimes.base import PrepareFailed, StartOrder
+from devstack.runtimes.process.programs import CannotLaunch, Launch, Surroundings
+from devstack.runtimes.process.steps import KeeperSteps
+from devstack.runtimes.process.tools import tool_finder
+from devstack.steps import StepFailed
+
+
+@dataclass(slots=True)
+class SourcePrograms:
+    """See the module's docstring. `state` keeps what was prepared across controllers."""
+
+    surroundings: Surroundings
+    settings: Settings
+    folder: Path
+    """The checkout's `.devstack`."""
+    stack_folder: Path
+    _prepared: dict[tuple[str, str], Prepared] = field(default_factory=dict)
+    _digests: dict[str, DigestCache] = field(default_factory=dict)
+
+    async def prepare(self, service: Service, revision: str, steps: KeeperSteps) -> Artifact:
+        """Let the pack make the artifact. Raises `PrepareFailed` with file and line where known."""
+        program = _program(service)
+        try:
+            pack = self._pack(service, steps)
+            prepared = await pack.prepare(self._request(service, revision), steps)
+        except (CannotPrepare, ToolUnavailable) as error:
+            raise PrepareFailed(_with_hint(str(error), error.hint)) from error
+        except StepFailed as error:
+            raise PrepareFailed(str(error)) from error
+        if prepared.command is None and program.command is None:
+            raise PrepareFailed(
+                f"cannot start {service.name}: the source does not say how\n"
+                "hint: write `command:` in the stack file"
+            )
+        self._prepared[service.name, revision] = prepared
+        self._write(service.name, revision, prepared)
+        return Artifact(
+            digest=prepared.digest,
+            is_compiled=not prepared.needs_source,
+            notes=prepared.notes,
+        )
+
+    async def source_digest(self, service: Service) -> str:
+        """Digest of the files that belong to the source, off the loop."""
+        program = _program(service)
+        if program.source is None and program.command is None:
+            return ""
+        try:
+            pack = self._pack(service, None)
+        except CannotPrepare:
+            return ""
+        cache = self._digests.setdefault(service.name, DigestCache.empty())
+        return await asyncio.to_thread(source_digest, pack, self._folder_of(program), cache)
+
+    async def launch(self, order: StartOrder, steps: KeeperSteps) -> Launch:
+        """The pack's command, or the user's with what makes it find the artifact."""
+        service = order.service
+        program = _program(service)
+        prepared = self._prepared.get((service.name, order.revision)) or self._read(
+            service.name, order.revision
+        )
+        if prepared is None:
+            try:
+                await self.prepare(service, order.revision, steps)
+            except PrepareFailed as error:
+                raise CannotLaunch(str(error), permanent=False) from error
+            prepared = self._prepared[service.name, order.revision]
+        ports = self.surroundings.ports_for(order.replica, service, order.slot)
+        shell = self.surroundings.shell()
+        variables = {v.name: v for v in self.surroundings.variables(service, ports)}
+        env = {name: v.value for name, v in variables.items()}
+        given, prefix = _given(prepared, program.command is None)
+        # below what the user says for this service, above whatever the shell happens to have
+        env |= {
+            name: value
+            for name, value in given.items()
+            if name not in variables or variables[name].origin in ("shell", "injected")
+        }
+        path = env.get("PATH", shell.get("PATH", os.defpath))
+        env["PATH"] = os.pathsep.join([*map(str, prefix), path])
+        argv, cwd = self._command(service, program, prepared, ports)
+        return Launch(
+            argv=argv,
+            env=env,
+            cwd=cwd,
+            addresses=tuple((name, f"127.0.0.1:{port}") for name, port in ports.items()),
+        )
+
+    def release(self, replica: str) -> None:
+        """Nothing is held for a replica here."""
+
+    def _command(
+        self, service: Service, program: SourceProgram, prepared: Prepared, ports: Mapping[str, int]
+    ) -> tuple[tuple[str, ...], str]:
+        folder = str(self._folder_of(program))
+        match program.command:
+            case ShellCommand(text):
+                (line,) = self.surroundings.resolve(service, (text,), ports)
+                return ("/bin/sh", "-c", line), folder
+            case ArgvCommand(argv):
+                return self.surroundings.resolve(service, argv, ports), folder
+            case None:
+                assert prepared.command is not None
+                return _fill(prepared.command, ports), str(prepared.command.cwd)
+
+    def _pack(self, service: Service, steps: KeeperSteps | None) -> Pack:
+        program = _program(service)
+        if program.source is None:
+            return PlainPack(_user_command(program) or ())
+        packs = all_packs(self._finder(steps))
+        return detect(
+            Path(program.source),
+            packs,
+            main=program.main,
+            user_command=_user_command(program),
+        ).pack
+
+    def _finder(self, steps: KeeperSteps | None) -> FindTool:
+        return tool_finder(steps, self.settings)
+
+    def _folder_of(self, program: SourceProgram) -> Path:
+        return Path(program.source) if program.source is not None else self.stack_folder
+
+    def _request(self, service: Service, revision: str) -> PrepareRequest:
+        program = _program(service)
+        return PrepareRequest(
+            service=service.name,
+            source=self._folder_of(program),
+            user_command=_user_command(program),
+            main=program.main,
+            deps=self.folder / "deps",
+            build=self.folder / "build",
+            cache=self.settings.cache,
+            revision=revision,
+            environment=self.surroundings.shell(),
+            offline=self.settings.offline,
+        )
+
+    # ── across controllers ────────────────────────────────────────────────────────────────────
+
+    def _file(self, service: str, revision: str) -> Path:
+        return self.folder / "state" / "artifacts" / f"{service}-{revision}.json"
+
+    def _write(self, service: str, revision: str, prepared: Prepared) -> None:
+        path = self._file(service, revision)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(_to_json(prepared)))
+        temporary.replace(path)
+
+    def _read(self, service: str, revision: str) -> Prepared | None:
+        try:
+            prepared = _from_json(json.loads(self._file(service, revision).read_text()))
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None
+        if not all(path.exists() for path in prepared.paths if "pycache" not in path.name):
+            return None
+        return prepared
+
+
+def _program(service: Service) -> SourceProgram:
+    assert isinstance(service.program, SourceProgram), f"{service.name} has no source"
+    return service.program
+
+
+def _user_command(program: SourceProgram) -> tuple[str, ...] | str | None:
+    match program.command:
+        case None:
+            return None
+        case ShellCommand(text):
+            return str(text)
+        case ArgvCommand(argv):
+            return tuple(str(word) for word in argv)
+
+
+def _given(prepared: Prepared, is_packs: bool) -> tuple[Mapping[str, str], tuple[Path, ...]]:
+    """Variables and PATH folders of the artifact, for the pack's command or for the user's."""
+    if is_packs and prepared.command is not None:
+        return prepared.command.environment, prepared.command.path_prefix
+    return prepared.environment, prepared.path_prefix
+
+
+def _fill(command: Command, ports: Mapping[str, int]) -> tuple[str, ...]:
+    port = next(iter(ports.values()), 0)
+    return tuple(word.format(port=port, host="127.0.0.1") for word in command.argv)
+
+
+def _with_hint(message: str, hint: str) -> str:
+    return f"{message}\nhint: {hint}" if hint else message
+
+
+def _to_json(prepared: Prepared) -> dict[str, object]:
+    command = prepared.command
+    return {
+        "digest": prepared.digest,
+        "command": None
+        if command is None
+        else {
+            "argv": list(command.argv),
+            "cwd": str(command.cwd),
+            "environment": dict(command.environment),
+            "path_prefix": [str(p) for p in command.path_prefix],
+        },
+        "environment": dict(prepared.environment),
+        "path_prefix": [str(p) for p in prepared.path_prefix],
+        "paths": [str(p) for p in prepared.paths],
+        "notes": list(prepared.notes),
+        "needs_source": prepared.needs_source,
+    }
+
+
+def _from_json(raw: dict[str, object]) -> Prepared:
+    command = raw["command"]
+    return Prepared(
+        digest=str(raw["digest"]),
+        command=None
+        if not isinstance(command, dict)
+        else Command(
+            argv=tuple(command["argv"]),
+            cwd=Path(command["cwd"]),
+            environment=command["environment"],
+            path_prefix=tuple(map(Path, command["path_prefix"])),
+        ),
+        environment=_mapping(raw["environment"]),
+        path_prefix=tuple(map(Path, _texts(raw["path_prefix"]))),
+        paths=tuple(map(Path, _texts(raw["paths"]))),
+        notes=tuple(_texts(raw["notes"])),
+        needs_source=raw["needs_source"] is True,
+    )
+
+
+def _texts(value: object) -> list[str]:
+    if not isinstance(value, list):
+        raise TypeError("not a list")
+    return [str(item) for item in value]
+
+
+def _mapping(value: object) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise TypeError("not an object")
+    return {str(k): str(v) for k, v in value.items()}

@@ -1,0 +1,150 @@
+"""Prepare steps as processes of the keeper: the `StepRunner` of one service's one preparation."""
+
+import asyncio
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from devstack.keeper.client import (
+    Exit,
+    KeeperRefused,
+    KeeperUnreachable,
+    LogTarget,
+    SpawnError,
+    SpawnSpec,
+    View,
+)
+from devstack.runtimes.base import RuntimeUnavailable
+from devstack.runtimes.process.link import KeeperLink
+from devstack.steps import Progress, RunAs, StepFailed, StepResult
+
+KEPT_OUTPUT = 1 << 16
+TAIL_LINES = 20
+
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class KeeperStep:
+    """A helper program that runs while something is prepared."""
+
+    link: KeeperLink
+    key: str
+    pid: int
+
+    async def stop(self, signal: int, grace_seconds: float = 10.0) -> StepResult:
+        await self.link.stop(self.key, signal, grace_seconds)
+        return await self.wait()
+
+    async def wait(self) -> StepResult:
+        try:
+            return _result(await self.link.wait(self.key))
+        except KeeperUnreachable as error:
+            raise RuntimeUnavailable(str(error)) from error
+
+
+@dataclass(frozen=True, slots=True)
+class KeeperSteps:
+    """Steps of one preparation; `environment` is that of whoever ran `up`."""
+
+    link: KeeperLink
+    service: str
+    revision: str
+    environment: Mapping[str, str]
+    folder: Path
+    log: LogTarget | None
+    hosts: str | None
+    tell: Callable[[str, Progress], None] = field(repr=False)
+
+    async def run(
+        self,
+        argv: Sequence[str],
+        *,
+        title: str,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        nice: int = 0,
+        run_as: RunAs = "same",
+        check: bool = True,
+        timeout_seconds: float | None = None,
+        stdin: Path | None = None,
+    ) -> StepResult:
+        """See `StepRunner.run`. Raises `RuntimeUnavailable` when the keeper dies meanwhile."""
+        spec = self._spec(argv, env, cwd, nice, run_as, stdin)
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                result = _result(await self.link.run(spec))
+        except TimeoutError as error:
+            raise StepFailed(title, argv, f"not done after {timeout_seconds:g} s") from error
+        except (SpawnError, KeeperRefused) as error:
+            raise StepFailed(title, argv, str(error)) from error
+        except KeeperUnreachable as error:
+            raise RuntimeUnavailable(str(error)) from error
+        if check and result.code != 0:
+            raise StepFailed(title, argv, how_it_ended(argv, result), tail_of(result.output))
+        return result
+
+    async def start(
+        self,
+        argv: Sequence[str],
+        *,
+        title: str,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        run_as: RunAs = "same",
+    ) -> KeeperStep:
+        """See `StepRunner.start`."""
+        spec = self._spec(argv, env, cwd, 0, run_as, None)
+        try:
+            process = await self.link.start(spec)
+        except (SpawnError, KeeperRefused) as error:
+            raise StepFailed(title, argv, str(error)) from error
+        except KeeperUnreachable as error:
+            raise RuntimeUnavailable(str(error)) from error
+        return KeeperStep(self.link, spec.key, process.pid)
+
+    def report(self, progress: Progress) -> None:
+        """See `StepRunner.report`."""
+        self.tell(self.service, progress)
+
+    def _spec(
+        self,
+        argv: Sequence[str],
+        env: Mapping[str, str] | None,
+        cwd: Path | None,
+        nice: int,
+        run_as: RunAs,
+        stdin: Path | None,
+    ) -> SpawnSpec:
+        return SpawnSpec(
+            key=f"prepare:{self.service}:{self.revision}:{next(_numbers)}",
+            group=self.service,
+            argv=tuple(argv),
+            env={**self.environment, **(env or {})},
+            cwd=str(cwd if cwd is not None else self.folder),
+            log=self.log,
+            view=View(hosts=self.hosts, as_user=run_as),
+            nice=nice,
+            stdin=str(stdin) if stdin is not None else "/dev/null",
+            capture_bytes=KEPT_OUTPUT,
+        )
+
+
+def _result(exit_: Exit) -> StepResult:
+    code = exit_.code if exit_.code is not None else -(exit_.signal or 0)
+    return StepResult(code, exit_.output)
+
+
+def how_it_ended(argv: Sequence[str], result: StepResult) -> str:
+    """`go build exited with code 1`."""
+    name = Path(argv[0]).name
+    if result.code < 0:
+        return f"{name} was killed by signal {-result.code}"
+    return f"{name} exited with code {result.code}"
+
+
+def tail_of(output: bytes) -> str:
+    """The last lines of an output, as text."""
+    lines = output.decode("utf-8", "replace").splitlines()
+    return "\n".join(lines[-TAIL_LINES:])
