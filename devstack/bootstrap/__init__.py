@@ -3,8 +3,12 @@
 Imported by every command, so it imports nothing itself; the work is in `environment`.
 """
 
-from collections.abc import Sequence
-from typing import NoReturn
+from __future__ import annotations
+
+TYPE_CHECKING = False  # what `typing` has under this name, without importing it
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn
 
 LIGHT_COMMANDS: tuple[str, ...] = (
     "completion",

@@ -20,7 +20,6 @@ from devstack.bootstrap.web import FetchFailed, NotThere, Web, without_credentia
 _CHUNK = 256 << 10
 _FRUITLESS_TRIES = 5
 """In a row without a byte; any progress starts the count again."""
-_FIRST_PAUSE_SECONDS = 0.5
 
 
 class FileRefused(Exception):
@@ -36,6 +35,7 @@ def fetch(
     on_bytes: Callable[[int], None] = lambda _done: None,
     stop: Stop | None = None,
     web: Web | None = None,
+    first_pause_seconds: float = 0.5,
 ) -> Path:
     """The file in `folder`, checked; the caller removes it when it is unpacked.
 
@@ -54,7 +54,7 @@ def fetch(
                     shutil.copyfile(path, part)
                     _check(part, wheel, str(path))
                 case RemoteFile(url):
-                    _fetch_url(web, url, wheel, part, on_bytes, stop)
+                    _fetch_url(web, url, wheel, part, on_bytes, stop, first_pause_seconds)
                 case _:
                     assert_never(place)
         except NotThere as exc:
@@ -66,7 +66,13 @@ def fetch(
 
 
 def _fetch_url(
-    web: Web, url: str, wheel: Wheel, part: Path, on_bytes: Callable[[int], None], stop: Stop
+    web: Web,
+    url: str,
+    wheel: Wheel,
+    part: Path,
+    on_bytes: Callable[[int], None],
+    stop: Stop,
+    first_pause_seconds: float,
 ) -> None:
     fruitless = 0
     resumed = part.exists()
@@ -89,7 +95,7 @@ def _fetch_url(
             fruitless = 0 if grew else fruitless + 1
             if fruitless >= _FRUITLESS_TRIES:
                 raise
-            stop.pause(_FIRST_PAUSE_SECONDS * 2 ** max(fruitless - 1, 0))
+            stop.pause(first_pause_seconds * 2 ** max(fruitless - 1, 0))
 
 
 def _transfer(

