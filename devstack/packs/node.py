@@ -30,6 +30,7 @@ from devstack.packs.node_manifest import (
     linked_packages,
     read_package_json,
     why_not_fitting,
+    why_outdated,
     workspace_root,
 )
 from devstack.packs.node_start import Start, find_start
@@ -164,6 +165,11 @@ class NodePack:
             )
         elif lock.manager != "npm":
             raise _other_manager(request, lock)
+        elif outdated := why_outdated(lock.file, package):
+            raise CannotPrepare(
+                f"cannot install packages of {request.service}: {outdated}",
+                f"run `npm install` in {source}",
+            )
         elif linked := linked_packages(lock.file):
             raise CannotPrepare(
                 f"cannot install packages of {request.service}: {linked[0]} is a folder beside it",
@@ -375,8 +381,6 @@ def _explain_install(
 ) -> CannotPrepare:
     output = failed.tail[-_LARGEST_TAIL:].strip()
     hint = "the same by hand: npm ci" if lock is not None else "the same by hand: npm install"
-    if "can only install packages when your package.json and" in output:
-        hint = "package.json and its lock file differ: run `npm install` there"
     if request.offline:
         hint = "it was not to use the network (--offline); run once without"
     return CannotPrepare(

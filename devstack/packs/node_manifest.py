@@ -20,6 +20,8 @@ _OTHER_LOCKS: Mapping[str, Literal["pnpm", "yarn", "bun"]] = {
     "bun.lockb": "bun",
 }
 
+_GROUPS = ("dependencies", "devDependencies", "optionalDependencies")
+
 
 @dataclass(frozen=True, slots=True)
 class PackageJson:
@@ -33,8 +35,7 @@ class PackageJson:
 
     @property
     def has_packages(self) -> bool:
-        groups = ("dependencies", "devDependencies", "optionalDependencies")
-        return any(table(self.document, group) for group in groups)
+        return any(table(self.document, group) for group in _GROUPS)
 
     @property
     def engines(self) -> str:
@@ -83,6 +84,23 @@ def workspace_root(source: Path) -> Path | None:
                 return folder
         if (folder / ".git").exists():
             return None
+    return None
+
+
+def why_outdated(lock: Path, package: PackageJson) -> str | None:
+    """How an npm lock file differs from what package.json asks for; npm's own answer is longer."""
+    entries = table(_read(lock), "packages")
+    if "" not in entries:
+        return None  # of npm 6 or older: npm tells
+    root = table(entries, "")
+    for group in _GROUPS:
+        asked, locked = table(package.document, group), table(root, group)
+        for name in sorted({*asked, *locked}):
+            if asked.get(name) != locked.get(name):
+                return (
+                    f"{package.file.name} asks for {name} {asked.get(name, 'not at all')}, "
+                    f"{lock.name} was made for {locked.get(name, 'none')}"
+                )
     return None
 
 

@@ -1,14 +1,13 @@
 """Which pack a folder belongs to."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from devstack.packs.base import CannotPrepare
 from devstack.packs.detect import all_packs, detect
-
-MakeTree = Callable[[Mapping[str, str]], Path]
+from tests.packs_unit.bench import MakeTree
 
 
 async def no_tools(name: str, wanted: str | None) -> None:

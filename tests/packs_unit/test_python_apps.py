@@ -1,13 +1,11 @@
 """Which application a folder of Python holds, by its syntax trees."""
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 
 import pytest
 
 from devstack.packs.python_apps import App, Broken, find_app, resolve_app
-
-MakeTree = Callable[[Mapping[str, str]], Path]
+from tests.packs_unit.bench import MakeTree
 
 FLASK = "from flask import Flask\n"
 GUARD = 'if __name__ == "__main__":\n    pass\n'

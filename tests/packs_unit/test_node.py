@@ -1,0 +1,281 @@
+"""Node: what starts, whose node_modules are used, and how a working tree finds its packages."""
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from devstack.packs.base import CannotPrepare, Command, Prepared
+from devstack.packs.node import NodePack
+from devstack.packs.node_manifest import find_lock, read_package_json, why_not_fitting
+from devstack.packs.node_start import find_start
+from tests.packs_unit.bench import Bench, MakeTree, Run, TakeSnapshot
+
+
+def package(**values: object) -> str:
+    return json.dumps({"name": "shop", "version": "1.0.0", **values})
+
+
+LOCAL = {
+    "pkg/index.js": "module.exports = {answer: () => 42};\n",
+    "pkg/package.json": json.dumps({"name": "answers", "version": "1.0.0"}),
+}
+
+
+@pytest.mark.parametrize(
+    ("scripts", "files", "main", "kind", "words"),
+    [
+        ({"start": "node server.js"}, ["server.js"], None, "node", ("server.js",)),
+        ({"start": "node --enable-source-maps ./src/a.mjs --fast"}, [], None, "node", ("--enable-source-maps", "./src/a.mjs", "--fast")),
+        ({"start": "NODE_ENV=production node a.js"}, ["a.js"], None, "node", ("a.js",)),
+        ({"start": "cross-env A=1 B=2 node a.js"}, ["a.js"], None, "node", ("a.js",)),
+        ({"start": "nodemon a.js"}, ["a.js"], None, "node", ("a.js",)),
+        ({"start": "node --watch a.js"}, ["a.js"], None, "node", ("a.js",)),
+        ({"start": "npm run serve", "serve": "node a.js"}, ["a.js"], None, "node", ("a.js",)),
+        ({"start": "tsx src/index.ts"}, [], None, "program", ("tsx", "src/index.ts")),
+        ({"start": "npm run a && node b.js"}, [], None, "shell", ("npm run a && node b.js",)),
+        ({}, ["index.js", "server.js"], None, "node", ("server.js",)),
+        ({}, ["src/index.js"], None, "node", ("src/index.js",)),
+        ({"start": "node a.js"}, ["b.js"], "b.js", "node", ("b.js",)),
+    ],
+)  # fmt: skip
+def test_the_start_script_is_run_without_npm_around_it(
+    make_tree: MakeTree,
+    scripts: Mapping[str, str],
+    files: list[str],
+    main: str | None,
+    kind: str,
+    words: tuple[str, ...],
+) -> None:
+    source = make_tree({"package.json": package(scripts=scripts), **dict.fromkeys(files, "")})
+
+    start = find_start(source, read_package_json(source), main)
+
+    assert start is not None
+    assert (start.kind, start.words) == (kind, words)
+
+
+def test_the_main_of_package_json_is_resolved_as_node_does(make_tree: MakeTree) -> None:
+    source = make_tree({"package.json": package(main="./lib"), "lib/index.js": "", "index.js": ""})
+
+    start = find_start(source, read_package_json(source), None)
+
+    assert start is not None
+    assert start.file == "lib/index.js"
+
+
+def test_variables_in_front_of_a_start_script_are_kept(make_tree: MakeTree) -> None:
+    source = make_tree({"package.json": package(scripts={"start": "A=1 B='x y' node a.js"})})
+
+    start = find_start(source, read_package_json(source), None)
+
+    assert start is not None
+    assert start.environment == {"A": "1", "B": "x y"}
+
+
+@pytest.mark.parametrize(
+    ("files", "message", "hint"),
+    [
+        ({"package.json": package()}, "no scripts.start", "main: FILE"),
+        ({"package.json": "{,}"}, r"package.json:1:2: ", "correct that line"),
+        ({"package.json": package(scripts={"start": "node gone.js"})}, "names gone.js, which is not in", "scripts.build"),
+        ({"package.json": package(dependencies={"x": "1"}), "server.js": "", "pnpm-lock.yaml": ""}, "lock file of pnpm", "pnpm install"),
+        ({"package.json": package(dependencies={"x": "1"}), "server.js": "", "yarn.lock": ""}, "lock file of yarn", "yarn install"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_prepared_says_why_and_what_would_help(
+    make_tree: MakeTree, bench: Bench, run: Run, files: Mapping[str, str], message: str, hint: str
+) -> None:
+    source = make_tree(files)
+
+    with pytest.raises(CannotPrepare, match=message) as told:
+        run(NodePack(bench.tools).prepare(bench.request(source), bench.steps))
+    assert hint in told.value.hint
+
+
+def test_without_packages_nothing_is_installed(make_tree: MakeTree, bench: Bench, run: Run) -> None:
+    source = make_tree({"package.json": package(), "server.js": "console.log('here')"})
+
+    prepared = run(NodePack(bench.tools).prepare(bench.request(source), bench.steps))
+
+    assert bench.steps.ran == []
+    assert said(prepared.command, bench) == "here"
+
+
+IMPORTS = 'import isNumber from "is-number";\nconsole.log(isNumber("7"));\n'
+REQUIRES = 'console.log(require("is-number")("7"));\n'
+MIXED = """import { createRequire } from "node:module";
+const require = createRequire(import.meta.url);
+const isNumber = require("is-number");
+const { default: again } = await import("is-number");
+import("./own.cjs").then((own) => console.log(isNumber("7") && again === isNumber && own.default));
+"""
+OWN = 'module.exports = require("is-number")(require("node:path").sep === "/" ? 1 : 0);\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("server.mjs", IMPORTS), ("server.cjs", REQUIRES), ("server.mjs", MIXED)],
+    ids=["import", "require", "mixed"],
+)
+def test_packages_without_a_lock_file_are_installed_elsewhere_and_found(
+    make_tree: MakeTree,
+    bench: Bench,
+    run: Run,
+    snapshot: TakeSnapshot,
+    name: str,
+    text: str,
+) -> None:
+    files = {"package.json": package(dependencies={"is-number": "7.0.0"}, main=name)}
+    source = make_tree({**files, name: text, "own.cjs": OWN})
+    before = snapshot(source)
+
+    prepared = run(NodePack(bench.tools).prepare(bench.request(source), bench.steps))
+
+    assert said(prepared.command, bench) == "true"
+    assert snapshot(source) == before
+    assert any("no lock file" in note for note in prepared.notes)
+
+
+def test_a_stale_node_modules_in_the_tree_is_neither_used_nor_written(
+    make_tree: MakeTree, bench: Bench, run: Run, snapshot: TakeSnapshot
+) -> None:
+    source = make_tree(
+        {
+            "package.json": package(dependencies={"is-number": "7.0.0"}, main="a.js"),
+            "a.js": REQUIRES,
+            "node_modules/is-number/index.js": "module.exports = () => 'stale';",
+            "node_modules/is-number/package.json": '{"name": "is-number", "version": "1.0.0"}',
+        }
+    )
+    before = snapshot(source)
+
+    prepared = run(NodePack(bench.tools).prepare(bench.request(source), bench.steps))
+
+    assert said(prepared.command, bench) == "true"
+    assert snapshot(source) == before
+
+
+def test_the_users_node_modules_is_used_as_it_is_when_it_matches_its_lock_file(
+    strangers: Path,
+    tmp_path: Path,
+    bench: Bench,
+    run: Run,
+    snapshot: TakeSnapshot,
+) -> None:
+    source = tmp_path / "greeter"
+    shutil.copytree(strangers / "greeter", source)
+    elsewhere = run(NodePack(bench.tools).prepare(bench.request(source), bench.steps))
+    shutil.copytree(elsewhere.paths[0] / "node_modules", source / "node_modules", symlinks=True)
+    before = snapshot(source)
+    bench.steps.ran.clear()
+
+    theirs = run(NodePack(bench.tools).prepare(bench.request(source), bench.steps))
+
+    assert bench.steps.ran == []
+    assert theirs.paths == ()
+    assert "NODE_OPTIONS" not in theirs.environment
+    assert snapshot(source) == before
+
+    lock = json.loads((source / "package-lock.json").read_text())
+    lock["packages"]["node_modules/express"]["version"] = "5.0.0"
+    (source / "package-lock.json").write_text(json.dumps(lock))
+    found = find_lock(source)
+    assert found is not None
+    assert "locked 5.0.0" in str(why_not_fitting(source / "node_modules", found))
+
+
+def test_two_installs_at_once_make_one_whole_folder(strangers: Path, bench: Bench) -> None:
+    request = bench.request(strangers / "greeter")
+    pack = NodePack(bench.tools)
+
+    async def both() -> list[Prepared]:
+        return await asyncio.gather(*(pack.prepare(request, bench.steps) for _ in range(2)))
+
+    one, other = asyncio.run(both())
+
+    assert one == other
+    assert [path.name for path in request.deps.iterdir()] == [one.paths[0].name]
+    assert (one.paths[0] / "node_modules" / "express" / "package.json").is_file()
+
+
+def test_a_lock_file_that_differs_from_its_manifest_is_told(
+    strangers: Path, tmp_path: Path, bench: Bench, run: Run
+) -> None:
+    source = tmp_path / "greeter"
+    shutil.copytree(strangers / "greeter", source)
+    document = json.loads((source / "package.json").read_text())
+    document["dependencies"]["is-number"] = "7.0.0"
+    (source / "package.json").write_text(json.dumps(document))
+
+    with pytest.raises(CannotPrepare, match=r"asks for is-number 7\.0\.0, .* made for none") as told:
+        run(NodePack(bench.tools).prepare(bench.request(source), bench.steps))
+    assert "npm install" in told.value.hint
+    assert bench.steps.ran == []
+
+
+def test_a_failing_install_leaves_nothing_behind(
+    make_tree: MakeTree, bench: Bench, run: Run
+) -> None:
+    source = make_tree({"package.json": package(dependencies={"x": "file:../no"}), "a.js": ""})
+
+    with pytest.raises(CannotPrepare, match="cannot install packages of service"):
+        run(NodePack(bench.tools).prepare(bench.request(source, main="a.js"), bench.steps))
+    assert list(bench.request(source).deps.iterdir()) == []
+
+
+BUILD = 'require("fs").mkdirSync("dist"); require("fs").copyFileSync("in.js", "dist/main.js");'
+
+
+def test_what_a_build_script_makes_is_made_in_a_copy(
+    make_tree: MakeTree, bench: Bench, run: Run, snapshot: TakeSnapshot
+) -> None:
+    scripts = {"build": "node build.js", "start": "node dist/main.js"}
+    source = make_tree(
+        {
+            "package.json": package(scripts=scripts, dependencies={"is-number": "7.0.0"}),
+            "build.js": BUILD,
+            "in.js": REQUIRES,
+        }
+    )
+    before = snapshot(source)
+
+    prepared = run(NodePack(bench.tools).prepare(bench.request(source), bench.steps))
+
+    assert said(prepared.command, bench) == "true"
+    assert not prepared.needs_source
+    assert snapshot(source) == before
+
+
+def test_e07_a_failing_build_script_names_the_place(
+    make_tree: MakeTree, bench: Bench, run: Run
+) -> None:
+    source = make_tree(
+        {
+            "package.json": package(scripts={"build": "node build.js", "start": "node dist/x.js"}),
+            "build.js": "\n\nthrow new Error('no way');\n",
+        }
+    )
+
+    with pytest.raises(CannotPrepare, match=r"cannot build service: build.js:3 Error: no way"):
+        run(NodePack(bench.tools).prepare(bench.request(source), bench.steps))
+
+
+def said(command: Command | None, bench: Bench) -> str:
+    assert command is not None
+    finished = subprocess.run(
+        command.argv,
+        cwd=command.cwd,
+        env={**bench.steps.environment, **command.environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout.strip() or os.linesep
