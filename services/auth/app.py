@@ -91,7 +91,7 @@ def create_app(accounts: Accounts) -> Flask:
 
 def credentials() -> tuple[str, str]:
     """The email and password of a request; ends it with 400 where they cannot be meant."""
-    body = request.get_json()
+    body = request.get_json(force=True, silent=True)
     email = body.get("email") if isinstance(body, dict) else None
     password = body.get("password") if isinstance(body, dict) else None
     if not isinstance(email, str) or not isinstance(password, str):

@@ -17,7 +17,8 @@ _trace_id: ContextVar[str | None] = ContextVar("trace_id", default=None)
 def configure() -> None:
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(_JsonFormatter())
-    logging.basicConfig(handlers=[handler], level=logging.INFO)
+    # force: whoever serves the app may have set up logging of its own before
+    logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
     # The pool tells each failed attempt; a request that suffers from it is logged anyway.
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
 

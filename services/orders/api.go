@@ -125,8 +125,11 @@ func answerError(w http.ResponseWriter, r *http.Request, err error) {
 	case isDatabaseAway(err):
 		status, message = http.StatusServiceUnavailable, "cannot reach the database"
 	}
-	if status >= http.StatusInternalServerError {
+	switch status {
+	case http.StatusInternalServerError:
 		slog.ErrorContext(r.Context(), "cannot answer", "error", err)
+	case http.StatusServiceUnavailable:
+		slog.WarnContext(r.Context(), message, "error", err)
 	}
 	answer(w, status, map[string]string{"error": message})
 }

@@ -60,7 +60,8 @@ function answerError(error, request, response, next) {
     return response.status(503).json({ error: "cannot reach the database" });
   }
   const status = error.status ?? 500;
-  if (status >= 500) log.error("cannot answer", { error: error.message, stack: error.stack });
+  if (status === 503) log.warn(error.message);
+  else if (status >= 500) log.error("cannot answer", { error: error.message, stack: error.stack });
   if (status === 401) response.set("WWW-Authenticate", "Bearer");
   response.status(status).json({ error: status === 500 ? "internal error" : error.message });
 }
