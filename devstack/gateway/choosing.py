@@ -123,7 +123,7 @@ class TableChoosing:
                 line("access_log", "off"),
                 line("client_max_body_size", 2 * ZONE_BYTES),
                 line("client_body_buffer_size", 2 * ZONE_BYTES),
-                *_unset("ds_key", "ds_prefix"),
+                *_unset("ds_entry", "ds_key", "ds_prefix"),
                 block("location", E_("="), "/table", inside=[line("js_content", "routes.admin")]),
                 block("location", "/", inside=[line("return", 404)]),
             ],
@@ -134,7 +134,7 @@ class TableChoosing:
                 line("listen", f"unix:{AGAIN_SOCKET_NAME}"),
                 line("access_log", "off"),
                 line("set", E_("$ds_key"), E_("$ds_again_key")),
-                *_unset("ds_prefix"),
+                *_unset("ds_entry", "ds_prefix"),
                 line("set", E_("$ds_now"), E_("$ds_again_address")),
                 line("set", E_("$ds_dial"), E_("$ds_again_dial")),
                 line("set", E_("$ds_hops"), E_("$http_x_devstack_hops $ds_again_address")),
@@ -162,7 +162,7 @@ class TableChoosing:
 
     def error_pages(self) -> Iterator[Directive]:
         for status, name in ((503, "waiting"), (502, "unanswered"), (504, "late")):
-            yield line("error_page", status, f"@ds_{name}")
+            yield line("error_page", status, "=", f"@ds_{name}")
             yield block("location", f"@ds_{name}", inside=[line("js_content", f"routes.{name}")])
 
     def proxy(self, strip: str | None = None) -> Iterator[Directive]:
@@ -228,7 +228,16 @@ class FixedChoosing:
         )
 
     def servers(self) -> Iterator[Directive]:
-        return iter(())
+        # The variables of log and maps have to be set somewhere, also while the stack has no service.
+        yield block(
+            "server",
+            inside=[
+                line("listen", f"unix:{ADMIN_SOCKET_NAME}"),
+                line("access_log", "off"),
+                *_unset("ds_entry", "ds_key", "ds_prefix"),
+                line("return", 404),
+            ],
+        )
 
     def headers(self) -> Iterator[Directive]:
         return iter(())

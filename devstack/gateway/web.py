@@ -193,7 +193,7 @@ def _services_server(listens: list[tuple[Listen, str]], choosing: Choosing) -> D
 
 
 def _public_servers(config: GatewayConfig, choosing: Choosing) -> Iterator[Directive]:
-    start = _set(ds_entry="gateway", ds_key="", ds_prefix="")
+    start = tuple(_set(ds_entry="gateway", ds_key="", ds_prefix=""))
     default_listens = [_listen(at, "default_server", origin="gateway") for at in config.public]
     listens = [_listen(at, origin="gateway") for at in config.public]
     yield block("server", inside=[*default_listens, *start, _say_wrong_host()])

@@ -8,7 +8,6 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from dataclasses import replace as with_changes
 from pathlib import Path
 
 from devstack.core.routes import GatewayConfig, Listen, Route, RoutingTable, Slots, Target, Upstream
@@ -17,7 +16,7 @@ from devstack.gateway.listeners import listeners_among
 from devstack.gateway.live import LiveGateway, Loaded
 from devstack.gateway.load import Master
 from devstack.gateway.settings import GatewaySettings
-from devstack.gateway.workers import workers_of
+from devstack.gateway.workers import start_time, workers_of
 from tests.gateway.parts import Replica, ask, free_ports
 from tests.support.steps import SubprocessSteps
 
@@ -50,7 +49,7 @@ class Shop:
 
     def config(self, *, tcp: bool = False) -> GatewayConfig:
         p = self.ports
-        services = (
+        services: tuple[Slots, ...] = (
             Slots(
                 "orders",
                 "orders",
@@ -154,8 +153,4 @@ async def running(
             process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(20):
             await process.wait()
-        assert not [each for each in left if Path(f"/proc/{each.pid}").exists()]
-
-
-def beside(config: GatewayConfig, **changes: object) -> GatewayConfig:
-    return with_changes(config, **changes)  # type: ignore[arg-type] # the test names fields
+        assert not [each for each in left if start_time(each.pid) == each.started]
