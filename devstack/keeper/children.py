@@ -144,12 +144,15 @@ class Children:
     def running(self) -> list[Child]:
         return list(self._by_pid.values())
 
-    def find(self, key: str) -> Child:
-        """The running process with this key; raises `Refused` when there is none."""
+    def find(self, key: str) -> Child | None:
+        """The running process with this key; None when it ended, which its asker will hear.
+
+        Raises `Refused` for a key that nobody knows.
+        """
         child = self._by_key.get(key)
-        if child is None or child.exit is not None:
+        if child is None and key not in self.exits:
             raise Refused(kind="unknown", message=f"no process {key} runs")
-        return child
+        return None if child is None or child.exit is not None else child
 
     def descendants(self, key: str) -> list[int]:
         """The pids that belong to a process: itself, its children, daemons with its marks.
@@ -294,11 +297,15 @@ class Children:
 
     def signal(self, key: str, number: int) -> None:
         """Signal the main process alone."""
-        self._send(self.find(key), number)
+        child = self.find(key)
+        if child is not None:
+            self._send(child, number)
 
     def stop(self, key: str, number: int, grace_seconds: float) -> None:
         """Ask a process to end, and end it after its grace."""
         child = self.find(key)
+        if child is None:
+            return
         child.stopping = True
         self._send(child, number)
         self._send(child, signal.SIGCONT)
@@ -308,10 +315,10 @@ class Children:
 
     def kill(self, key: str) -> None:
         """End a process and all that descends from it, now; also what an ended one left behind."""
+        self.find(key)
         child = self._by_key.get(key)
-        if child is None:
-            raise Refused(kind="unknown", message=f"no process {key} runs")
-        self._kill(child)
+        if child is not None:
+            self._kill(child)
 
     def kill_steps(self) -> None:
         """The controller that waited for them is gone: nobody will ever ask how they ended."""

@@ -495,6 +495,8 @@ async def start_keeper(
     The only process that a controller starts. `open_files` is the soft limit that children get,
     where the controller raised its own. Raises `KeeperUnreachable` with what the keeper said.
     """
+    if sys.platform != "linux":
+        raise KeeperUnreachable("cannot start the keeper: it needs Linux")
     loop = asyncio.get_running_loop()
     run = run_id or new_run_id()
     me = os.getpid()

@@ -472,10 +472,7 @@ class Keeper:
         self._loop.after(0.02, lambda: self._wait_for_end(reason, started))
 
     def _last_command(self) -> Child | None:
-        try:
-            return self._children.find(ON_LOSS_KEY)
-        except Refused:
-            return None
+        return next((c for c in self._children.running() if c.key == ON_LOSS_KEY), None)
 
     def _close_door(self) -> None:
         self._is_ending = True

@@ -158,12 +158,14 @@ def _attempt_in_child(attempt: Callable[[str], None], way: str) -> str:
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
+        code = 1  # whatever else goes wrong in there is no success either
         try:
             attempt(way)
+            code = 0
         except OSError as exc:
             os.write(writer, str(exc.strerror or exc).encode())
         finally:
-            os._exit(0)
+            os._exit(code)
     os.close(writer)
     with open(reader, encoding="utf-8", errors="replace") as answer:
         reason = answer.read()

@@ -1,15 +1,17 @@
 """How output gets from pipes into log files and memory: rest, drain, store.
 
 A pipe that can be read is left alone for 5 ms, so that a chatty service costs one read instead of
-hundreds; one that gave 64 KiB at its last drain is read at once, and is given more room.
+hundreds. One that was found half full is given more room, and then read at once for a while: lines
+that do not fit a page's rest leave up to half of a full pipe empty.
 """
 
 from __future__ import annotations
 
 import os
+import time
 
 from devstack.keeper.loop import ONCE, READ
-from devstack.keeper.spawn import grow_pipe
+from devstack.keeper.spawn import grow_pipe, pipe_size
 from devstack.logs.writer import LogWriter
 
 TYPE_CHECKING = False
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from devstack.keeper.loop import Loop
 
 REST_SECONDS = 0.005
-FULL = 64 << 10
+HURRY_SECONDS = 0.02
 ROOM = 256 << 10
 MOST_AT_ONCE = 1 << 20
 """After so much of one pipe the others get their turn."""
@@ -49,15 +51,15 @@ class Tail:
 class Output:
     """Our end of one process's pipe, and where its bytes go."""
 
-    __slots__ = ("descriptor", "fast", "grown", "log", "resting", "stream", "tail")
+    __slots__ = ("descriptor", "half", "hurry_until", "log", "resting", "stream", "tail")
 
     def __init__(self, descriptor: int, log: SharedLog | None, stream: int, tail: Tail | None):
         self.descriptor = descriptor
         self.log = log
         self.stream = stream
         self.tail = tail
-        self.fast = False
-        self.grown = False
+        self.half = pipe_size(descriptor) // 2
+        self.hurry_until = 0.0
         self.resting = False
 
     @property
@@ -126,7 +128,7 @@ class Drains:
             self.close(output)
 
     def _readable(self, output: Output) -> None:
-        if output.fast:
+        if output.hurry_until and time.monotonic() < output.hurry_until:
             self._drain_and_arm(output)
         elif not output.resting:
             output.resting = True
@@ -144,10 +146,10 @@ class Drains:
     def _drain_and_arm(self, output: Output) -> None:
         size = self._drain(output)
         if output.is_open:
-            output.fast = size >= FULL
-            if output.fast and not output.grown:
-                output.grown = True
-                grow_pipe(output.descriptor, ROOM)
+            if size >= output.half:
+                if output.half < ROOM // 2:
+                    output.half = grow_pipe(output.descriptor, ROOM) // 2
+                output.hurry_until = time.monotonic() + HURRY_SECONDS
             self._arm(output)
 
     def _arm(self, output: Output) -> None:
@@ -174,7 +176,7 @@ class Drains:
                     self._note_problem(output.log)
             if output.tail is not None:
                 output.tail.append(data)
-            if size < FULL:
+            if size < output.half:
                 break  # that was all there was
         return total
 

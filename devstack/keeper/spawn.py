@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 SEPARATOR = b"\0"
+USUAL_PIPE = 64 << 10
 ALL_SIGNALS = sorted(set(map(int, signal.valid_signals())) - {signal.SIGKILL, signal.SIGSTOP})
 
 
@@ -292,9 +293,17 @@ def make_output_pipe() -> tuple[int, int]:
     return reader, writer
 
 
-def grow_pipe(descriptor: int, size: int) -> None:
-    """Ask for a larger pipe; an ordinary user's quota may be used up, which is fine."""
+def pipe_size(descriptor: int) -> int:
+    """How much a pipe holds; a guess for what is none (`adopt` may bring sockets)."""
     try:
-        fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, size)
+        return fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ)
     except OSError:
-        return
+        return USUAL_PIPE
+
+
+def grow_pipe(descriptor: int, size: int) -> int:
+    """Ask for a larger pipe; an ordinary user's quota may be used up, which is fine. Its size now."""
+    try:
+        return fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, size)
+    except OSError:
+        return pipe_size(descriptor)

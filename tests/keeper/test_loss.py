@@ -104,8 +104,7 @@ def services(stage: Stage, count: int = SERVICES) -> list[dict[str, object]]:
 
 
 def wait_until_all_log(stage: Stage, count: int = SERVICES) -> None:
-    for number in range(count):
-        eventually(lambda n=number: acknowledged(stage, n) > 100)
+    eventually(lambda: all(acknowledged(stage, number) > 100 for number in range(count)), 30)
 
 
 def acknowledged(stage: Stage, number: int) -> int:

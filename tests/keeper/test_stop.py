@@ -265,3 +265,14 @@ def test_shutdown_ends_everything_and_forgets_the_run(
     assert not with_tag(tag)
     names = {path.name for path in Path(places.folder).iterdir()}
     assert not {name for name in names if name.endswith((".sock", ".mark", ".json"))}
+
+
+def test_ending_what_has_ended_is_no_error(places: Places) -> None:
+    async def scenario() -> None:
+        async with running_keeper(places) as keeper:
+            await run_to_end(keeper, spec("a", "true"))
+            await keeper.stop("a", signal.SIGTERM, 1)
+            await keeper.signal("a", signal.SIGHUP)
+            await keeper.kill("a")
+
+    asyncio.run(scenario())
