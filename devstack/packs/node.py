@@ -159,21 +159,21 @@ class NodePack:
             return _workspace_modules(root, notes)
         if not package.has_packages:
             return None
+        if lock is not None and lock.manager != "npm":
+            raise _other_manager(request, lock)
+        if linked := linked_packages(package, lock.file if lock is not None else None):
+            raise CannotPrepare(
+                f"cannot install packages of {request.service}: {linked[0]} is a folder beside it",
+                f"run `npm install` in {source}; node_modules is then used as it is",
+            )
         if lock is None:
             notes.append(
                 "no lock file: versions are what npm picks today (`npm install` makes one)"
             )
-        elif lock.manager != "npm":
-            raise _other_manager(request, lock)
         elif outdated := why_outdated(lock.file, package):
             raise CannotPrepare(
                 f"cannot install packages of {request.service}: {outdated}",
                 f"run `npm install` in {source}",
-            )
-        elif linked := linked_packages(lock.file):
-            raise CannotPrepare(
-                f"cannot install packages of {request.service}: {linked[0]} is a folder beside it",
-                f"run `npm ci` in {source}; node_modules is then used as it is",
             )
         return await self._install(request, lock, node, steps)
 

@@ -104,10 +104,15 @@ def why_outdated(lock: Path, package: PackageJson) -> str | None:
     return None
 
 
-def linked_packages(lock: Path) -> tuple[str, ...]:
+def linked_packages(package: PackageJson, lock: Path | None) -> tuple[str, ...]:
     """Packages that are folders next to the project; they cannot be installed elsewhere."""
-    entries = table(_read(lock), "packages")
-    return tuple(
+    asked = {
+        name: wish for group in _GROUPS for name, wish in table(package.document, group).items()
+    }
+    folders = ("file:", "link:", "portal:", "workspace:", ".", "/", "~/")
+    named = tuple(name for name, wish in asked.items() if str(wish).startswith(folders))
+    entries = table(_read(lock), "packages") if lock is not None else {}
+    return named or tuple(
         string(table(entries, path), "resolved") or path
         for path in entries
         if table(entries, path).get("link") is True

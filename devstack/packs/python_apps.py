@@ -187,6 +187,8 @@ class _Reader:
     def instance(self, module: _Module) -> App | None:
         found: dict[str, tuple[Interface, int]] = {}
         for statement in _module_level(module.tree.body):
+            if (own := _own_interface(statement)) is not None:
+                found[own[0]] = (own[1], statement.lineno)
             for name, value in _assignments(statement):
                 interface = self._kind_of(value, module, depth=0)
                 if interface is not None:
@@ -221,6 +223,10 @@ class _Reader:
     def named(self, module: _Module, attribute: str) -> App | None:
         name = attribute.removesuffix("()")
         for statement in _module_level(module.tree.body):
+            if (own := _own_interface(statement)) is not None and own[0] == attribute:
+                return App(
+                    own[1], module.file, statement.lineno, module.root, module.name, attribute
+                )
             if isinstance(statement, ast.FunctionDef) and statement.name == name:
                 interface = self._made_by(statement, module, depth=0) or "wsgi"
                 return App(
@@ -464,6 +470,17 @@ def _needs_arguments(function: ast.FunctionDef) -> bool:
     arguments = function.args
     positional = len(arguments.posonlyargs) + len(arguments.args) - len(arguments.defaults)
     return positional > 0 or any(default is None for default in arguments.kw_defaults)
+
+
+def _own_interface(statement: ast.stmt) -> tuple[str, Interface] | None:
+    """A function that is an application itself, by the argument names its interface has."""
+    if isinstance(statement, ast.FunctionDef):
+        names = [argument.arg for argument in statement.args.args]
+        return (statement.name, "wsgi") if names == ["environ", "start_response"] else None
+    if isinstance(statement, ast.AsyncFunctionDef):
+        names = [argument.arg for argument in statement.args.args]
+        return (statement.name, "asgi") if names == ["scope", "receive", "send"] else None
+    return None
 
 
 def _serves_itself(module: _Module) -> bool:

@@ -24,7 +24,7 @@ class TakeSnapshot(Protocol):
 
 
 class Run(Protocol):
-    def __call__(self, preparing: Coroutine[Any, Any, Prepared]) -> Prepared: ...
+    def __call__(self, preparing: Coroutine[Any, Any, Prepared], /) -> Prepared: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,8 @@ GUARD = 'if __name__ == "__main__":\n    pass\n'
         ({"tests/app.py": FLASK + "app = Flask('t')\n", "service.py": FLASK + "app = Flask('s')\n"}, "wsgi", "service:app"),
         ({".venv/lib/app.py": FLASK + "app = Flask('t')\n", "x.py": FLASK + "app = Flask('s')\n"}, "wsgi", "x:app"),
         ({".flaskenv": "FLASK_APP=second.py\n", "first.py": FLASK + "app = Flask('a')\n", "second.py": FLASK + "app = Flask('b')\n"}, "wsgi", "second:app"),
+        ({"a.py": "def application(environ, start_response):\n    return []\n"}, "wsgi", "a:application"),
+        ({"a.py": "async def app(scope, receive, send):\n    pass\n"}, "asgi", "a:app"),
         ({"dash_app.py": "import dash\nx = dash.Dash('x')\nserver = x.server\n"}, "wsgi", "dash_app:server"),
     ],
 )  # fmt: skip
