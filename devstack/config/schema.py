@@ -421,8 +421,26 @@ class StackFile(Written):
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of a stack file, for editors (draft 2020-12)."""
     schema = StackFile.model_json_schema()
+    _close_maps(schema)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "devstack stack file",
         **{key: value for key, value in schema.items() if key != "title"},
     }
+
+
+def _close_maps(part: Any) -> None:
+    """Maps of names take such names and `x-` keys only; pydantic leaves them open."""
+    if isinstance(part, list):
+        for item in part:
+            _close_maps(item)
+    elif isinstance(part, dict):
+        names = part.get("patternProperties")
+        if isinstance(names, dict) and "additionalProperties" not in part:
+            part["patternProperties"] = {
+                "^x-": {},
+                **{pattern.replace("^", "^(?!x-)", 1): about for pattern, about in names.items()},
+            }
+            part["additionalProperties"] = False
+        for item in part.values():
+            _close_maps(item)
