@@ -139,8 +139,11 @@ async def _find_mongodb(
     tool = await find_on_path(entry, wanted, steps, settings, rejections, origin=PATH)
     if tool is not None:
         return tool
-    uv = await _find_plain(ENTRIES["uv"], None, steps, settings)
-    return await mongodb_stand_in.find(entry, wanted, uv, steps, settings, rejections)
+
+    async def find_uv() -> Tool:
+        return await _find_plain(ENTRIES["uv"], None, steps, settings)
+
+    return await mongodb_stand_in.find(entry, wanted, find_uv, steps, settings, rejections)
 
 
 async def _find_mysql(

@@ -7,6 +7,7 @@ lock with hashes, under another name, and renamed when it was seen to start.
 import hashlib
 import json
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from devstack.bootstrap.cache import move_into_place
@@ -46,12 +47,12 @@ _GAPS = (  # what it answers wrongly, and what it refuses
 async def find(
     entry: Entry,
     wanted: str | None,
-    uv: Tool,
+    find_uv: Callable[[], Awaitable[Tool]],
     steps: StepRunner,
     settings: Settings,
     rejections: Rejections,
 ) -> Tool:
-    """The stand-in; run it as `binaries["python"] -I -m secantus`."""
+    """The stand-in; run it as `binaries["python"] -I -m secantus`. uv is sought only to install it."""
     place = settings.cache / "tools" / f"secantusdb-{lock_digest(_LOCK)[:8]}"
     tool = _read(entry, wanted, place, CACHE)
     if tool is not None:
@@ -60,6 +61,11 @@ async def find(
     async with held_place(place, steps, "secantusdb") as scratch:
         tool = _read(entry, wanted, place, CACHE)
         if tool is None:
+            try:
+                uv = await find_uv()
+            except ToolUnavailable as exc:
+                message = f"cannot bring secantusdb, which stands in for MongoDB: {exc}{found}"
+                raise ToolUnavailable(message, exc.hint) from exc
             await _make(entry, scratch, place, uv, steps, settings, found)
             tool = _read(entry, wanted, place, WHEEL)
     if tool is None:

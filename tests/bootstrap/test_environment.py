@@ -168,7 +168,7 @@ def test_k10_without_network_the_failure_is_short_and_has_a_hint(tmp_path: Path)
     assert "Traceback" not in done.stderr
     assert "cannot make devstack's private environment: cannot fetch http" in done.stderr
     assert "hint: check the network" in done.stderr
-    assert list((tmp_path / ".cache/devstack/envs").glob("*")) == []
+    assert list((tmp_path / ".cache/devstack/envs").glob("[!.]*")) == []
 
 
 def test_k10_offline_says_what_is_missing(tmp_path: Path) -> None:

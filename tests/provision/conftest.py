@@ -1,10 +1,13 @@
-"""A StepRunner that runs programs directly, as tests have no keeper."""
+"""A StepRunner that runs programs directly, as tests have no keeper, and small real programs."""
 
 import asyncio
 import os
+import platform
 import signal
+import struct
 import subprocess
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -109,3 +112,35 @@ def steps() -> LocalSteps:
 def settings(tmp_path: Path) -> Settings:
     """An empty cache, an empty PATH, and this user's own index settings."""
     return Settings(tmp_path / "cache", offline=False, path="", environment=dict(os.environ))
+
+
+def elf_that_says(text: str) -> bytes:
+    """A whole Linux program of a few bytes: writes `text` and ends with code 0."""
+    message = text.encode()
+    code = bytearray(
+        b"\xb8\x01\0\0\0\xbf\x01\0\0\0\x48\x8d\x35....\xba....\x0f\x05\xb8\x3c\0\0\0\x31\xff\x0f\x05"
+    )
+    code[13:17] = struct.pack("<i", len(code) - 17)  # lea rsi, [rip + to the text]
+    code[18:22] = struct.pack("<I", len(message))  # mov edx, its length
+    base, headers = 0x400000, 64 + 56
+    size = headers + len(code) + len(message)
+    elf = b"\x7fELF\x02\x01\x01" + bytes(9)
+    elf += struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, base + headers, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    elf += struct.pack("<IIQQQQQQ", 1, 5, 0, base, base, size, size, 0x1000)
+    return elf + bytes(code) + message
+
+
+@pytest.fixture
+def make_program(tmp_path: Path) -> Callable[[str, str], Path]:
+    """Puts a real program that only tells its version into the folder `bin`."""
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        pytest.skip("the small programs of these tests are for Linux on x86_64")
+
+    def make(name: str, answer: str) -> Path:
+        path = tmp_path / name if "/" in name else tmp_path / "bin" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(elf_that_says(answer + "\n"))
+        path.chmod(0o755)
+        return path
+
+    return make
