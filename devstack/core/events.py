@@ -248,6 +248,14 @@ class ReadinessChanged(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ReplicaListens(Event):
+    """The replica listens at other literal addresses than it was started for ([::1], a socket)."""
+
+    replica: str
+    addresses: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class LivenessFailed(Event):
     """The liveness probe failed as often as it may."""
 

@@ -28,7 +28,18 @@ V = TypeVar("V")
 
 def reduce(state: State, event: e.Event) -> State:
     """The state after an event."""
-    return _forget_removed(_REDUCERS[type(event)](state, event))
+    return _note_waiting(_forget_removed(_REDUCERS[type(event)](state, event)), event.at)
+
+
+def _note_waiting(state: State, at: float) -> State:
+    """Keep since when each service has had no ready replica."""
+    serving = {r.service for r in state.replicas.values() if r.is_serving}
+    changed = {
+        name: replace(known, waiting_since=None if name in serving else at)
+        for name, known in state.services.items()
+        if (known.waiting_since is None) != (name in serving)
+    }
+    return replace(state, services={**state.services, **changed}) if changed else state
 
 
 def _forget_removed(state: State) -> State:
@@ -337,6 +348,13 @@ def _readiness_changed(state: State, event: e.ReadinessChanged) -> State:
             rollout_error=None,
         )
     return state
+
+
+def _replica_listens(state: State, event: e.ReplicaListens) -> State:
+    replica = state.replicas.get(event.replica)
+    if replica is None:
+        return state
+    return _replica(state, replica, addresses=event.addresses)
 
 
 def _liveness_failed(state: State, event: e.LivenessFailed) -> State:
@@ -657,6 +675,7 @@ _REDUCERS: Mapping[type[e.Event], Callable[[State, Any], State]] = {
     e.ReplicaAdopted: _replica_adopted,
     e.StartupPassed: _startup_passed,
     e.ReadinessChanged: _readiness_changed,
+    e.ReplicaListens: _replica_listens,
     e.LivenessFailed: _liveness_failed,
     e.ReplicaWarned: _replica_warned,
     e.ReplicaDrainRequested: _replica_drain_requested,

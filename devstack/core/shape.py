@@ -53,16 +53,21 @@ def wanted_shape(state: State) -> GatewayShape:
     )
 
 
-def wanted_table(state: State, leaving: frozenset[str]) -> RoutingTable:
+def wanted_table(
+    state: State, leaving: frozenset[str], shape: GatewayShape | None = None
+) -> RoutingTable:
     """Ready replicas by routing key, without those on their way out.
 
-    A slot enters only when its upstream block is loaded; a stack that is closing routes to nobody.
+    A slot enters only when its upstream block is loaded (or in `shape`, which is about to be);
+    a stack that is closing routes to nobody. `since` is on the monotonic clock.
     """
     if state.stack is None:
         return RoutingTable()
-    blocks = dict(state.gateway.loaded.slots) if state.gateway.loaded is not None else {}
+    loaded = shape if shape is not None else state.gateway.loaded
+    blocks = dict(loaded.slots) if loaded is not None else {}
     ready: dict[str, tuple[Target, ...]] = {}
     waiting: dict[str, str] = {}
+    since: dict[str, float] = {}
     for name in sorted(state.stack.services):
         service = state.stack.services[name]
         if name == GATEWAY or not service.endpoints or service.is_engine:
@@ -83,7 +88,10 @@ def wanted_table(state: State, leaving: frozenset[str]) -> RoutingTable:
                 ready[key] = targets
             else:
                 waiting[key] = _waiting_text(state, name)
-    return RoutingTable(ready=ready, waiting=waiting)
+                known = state.of(name).waiting_since
+                if known is not None:
+                    since[key] = known
+    return RoutingTable(ready=ready, waiting=waiting, since=since)
 
 
 def _target(replica: Replica, endpoint: Endpoint) -> Target | None:

@@ -140,6 +140,8 @@ class ServiceState:
     rollout_error: tuple[str, str] | None = None
     """(revision, message): the desired revision does not get ready."""
     slots: Mapping[int, Slot] = field(default_factory=dict)
+    waiting_since: float | None = None
+    """Since when no replica is ready; None while one is."""
     ready_changes: tuple[float, ...] = ()
     warnings: tuple[str, ...] = ()
     completed: frozenset[str] = frozenset()

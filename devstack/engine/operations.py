@@ -12,7 +12,7 @@ from typing import Protocol, assert_never
 
 from devstack.core import events as e
 from devstack.core.events import Artifact, Event, GatewayShape
-from devstack.core.model import Check, RuntimeName, Service
+from devstack.core.model import GATEWAY, Check, RuntimeName, Service
 from devstack.core.ops import (
     ApplyWorkload,
     DrainReplica,
@@ -46,6 +46,10 @@ class GatewayFailed(Exception):
 class GatewayDriver(Protocol):
     """The gateway as ops see it."""
 
+    async def confirm(self, replica: str, pid: int) -> tuple[GatewayShape, tuple[str, ...]]:
+        """Wait until a started NGINX serves: what it loaded, and warnings. Raises `GatewayFailed`."""
+        ...
+
     async def set_routes(self, table: RoutingTable) -> None:
         """Put a table in force. Raises `GatewayFailed`."""
         ...
@@ -77,6 +81,10 @@ class ProbeTarget:
 class Prober(Protocol):
     """Asks replicas and posts `StartupPassed`, `ReadinessChanged`, `LivenessFailed`, `ReplicaWarned`."""
 
+    async def serve(self) -> None:
+        """Own whatever runs for probes, until cancelled."""
+        ...
+
     def watch(self, target: ProbeTarget, post: Post) -> None:
         """Begin asking a replica."""
         ...
@@ -107,6 +115,8 @@ class Operations:
                 tasks.create_task(self._listen_ends(name, replicas, post))
             for workloads in self.workloads.values():
                 tasks.create_task(_listen_observed(workloads, post))
+            for prober in self.probers.values():
+                tasks.create_task(prober.serve())
 
     async def _listen_ends(self, name: RuntimeName, runtime: ReplicaRuntime, post: Post) -> None:
         async for end in runtime.ends():
@@ -197,6 +207,8 @@ class Operations:
                 has_startup_probe=service.startup is not None,
             )
         )
+        if op.service == GATEWAY:
+            await self._confirm_gateway(op.replica, started.pid, post)
         if not service.is_job:
             target = ProbeTarget(op.replica, service, dict(started.addresses), started.pid)
             self.probers[service.runtime].watch(target, post)
@@ -218,6 +230,16 @@ class Operations:
             await starting.wait()
         self.probers[service.runtime].forget(replica_id)
         await self.replicas[service.runtime].stop(replica_id, service.stop)
+
+    async def _confirm_gateway(self, replica: str, pid: int | None, post: Post) -> None:
+        if self.gateway is None or pid is None:
+            return
+        try:
+            shape, warnings = await self.gateway.confirm(replica, pid)
+        except GatewayFailed as error:
+            post(e.LivenessFailed(replica, str(error)))
+        else:
+            post(e.GatewayLoaded(shape, warnings))
 
     # ── gateway ───────────────────────────────────────────────────────────────────────────────
 

@@ -11,6 +11,7 @@ from devstack.core.env import Variable
 from devstack.core.events import Artifact
 from devstack.core.model import Endpoint, Service
 from devstack.core.routes import Listen
+from devstack.core.template import Template
 from devstack.runtimes.base import StartOrder
 from devstack.runtimes.process.steps import KeeperSteps
 from devstack.steps import RunAs
@@ -51,7 +52,7 @@ class Surroundings(Protocol):
         ...
 
     def resolve(
-        self, service: Service, texts: Iterable[object], ports: Mapping[str, int]
+        self, service: Service, texts: Iterable[Template], ports: Mapping[str, int]
     ) -> tuple[str, ...]:
         """Templates as texts, as the replica sees the stack."""
         ...
@@ -66,6 +67,10 @@ class Surroundings(Protocol):
 
     def shell(self) -> Mapping[str, str]:
         """The environment of whoever ran `up`, less devstack's own variables."""
+        ...
+
+    def release_ports(self, replica: str) -> None:
+        """The replica is gone: its ports may be given to others."""
         ...
 
 

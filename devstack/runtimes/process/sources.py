@@ -110,7 +110,8 @@ class SourcePrograms:
         )
 
     def release(self, replica: str) -> None:
-        """Nothing is held for a replica here."""
+        """Its ports may be given to others."""
+        self.surroundings.release_ports(replica)
 
     def _command(
         self, service: Service, program: SourceProgram, prepared: Prepared, ports: Mapping[str, int]

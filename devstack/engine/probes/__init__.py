@@ -1,0 +1,1 @@
+"""Asking replicas how they are: sockets on the loop, schedules, thresholds, ownership of listeners."""
