@@ -108,7 +108,7 @@ class TableChoosing:
             E_("$ds_target"),
             inside=[
                 line(E_("default"), E_("$ds_now")),
-                *(line(each.address, each.name) for each in blocks),
+                *(line(each.address, each.name, origin=f"services.{each.key}") for each in blocks),
             ],
         )
         for each in blocks:
@@ -256,14 +256,12 @@ class FixedChoosing:
                 '<!doctype html><meta http-equiv="refresh" content="1"><p>$ds_waiting</p>',
             ),
         )
-        yield line("error_page", 503, E_("/.devstack-waiting/$ds_page"))
+        yield line("error_page", 503, E_("@ds_waiting_$ds_page"))
         for name, media_type, text in pages:
             yield block(
                 "location",
-                E_("="),
-                f"/.devstack-waiting/{name}",
+                f"@ds_waiting_{name}",
                 inside=[
-                    line("internal"),
                     line("default_type", media_type),
                     line("add_header", "Retry-After", 1, "always"),
                     line("add_header", "Cache-Control", "no-store", "always"),

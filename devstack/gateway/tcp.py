@@ -46,7 +46,7 @@ def _by_table(config: GatewayConfig, services: list[Slots]) -> Iterator[Directiv
         E_("$ds_tcp_target"),
         inside=[
             line(E_("default"), E_("$ds_tcp")),
-            *(line(each.address, each.name) for each in blocks),
+            *(line(each.address, each.name, origin=f"services.{each.key}") for each in blocks),
         ],
     )
     for each in blocks:

@@ -12,6 +12,7 @@ from devstack.gateway.choosing import REPLICA_HEADER, Choosing, FixedChoosing, T
 from devstack.gateway.directive import (
     Directive,
     Expression,
+    UnsafeValue,
     Value,
     block,
     checked_host,
@@ -278,6 +279,8 @@ def _clean_path(route: Route) -> str:
 
 
 def _milliseconds(seconds: float) -> str:
+    if not 0 < seconds < 10_000_000:
+        raise UnsafeValue(f"cannot wait {seconds!r} seconds")
     return f"{max(1, round(seconds * 1000))}ms"
 
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,10 @@ def test_f03_kept_idle_connections_get_the_new_replica_and_none_fails(
     asyncio.run(scenario())
 
 
+def _has_seen(replica: Replica, count: int) -> bool:
+    return len(replica.seen) >= count
+
+
 @pytest.mark.parametrize("keep", [True, False], ids=["keep-alive", "close"])
 def test_f03_under_load_no_request_fails_while_replicas_are_replaced(
     nginx: Nginx, tmp_path: Path, *, keep: bool
@@ -85,7 +90,7 @@ def test_f03_under_load_no_request_fails_while_replicas_are_replaced(
                 assert await wait_drained(old.port, 10)
                 await old.stop()
                 seen = len(fresh.seen)
-                await eventually(lambda fresh=fresh, seen=seen: len(fresh.seen) >= seen + 20)
+                await eventually(partial(_has_seen, fresh, seen + 20))
                 old = fresh
             done.set()
             await asyncio.gather(*tasks)
