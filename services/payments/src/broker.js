@@ -20,13 +20,16 @@ const ORDERS_CONSUMER = {
   ack_wait: nanos(5_000), // how long a killed replica's message waits for another one
 };
 
+const TIMEOUT_MILLISECONDS = 2_000;
+
 export class Broker {
-  #connecting;
   #connection;
+  #online = false;
+  #disconnected = () => {};
 
   constructor(url) {
     const { host, username, password } = new URL(url);
-    this.#connecting = connect({
+    connect({
       servers: host,
       name: "payments",
       user: username ? decodeURIComponent(username) : undefined,
@@ -35,65 +38,73 @@ export class Broker {
       maxReconnectAttempts: -1,
       reconnectTimeWait: 250,
       pingInterval: 5_000,
-    }).then((connection) => this.#connected(connection));
+    }).then(
+      (connection) => this.#follow(connection),
+      (error) => log.error("cannot use NATS_URL", { error: error.message }),
+    );
   }
 
   /** Asks JetStream a real question. */
   async check() {
-    if (!this.#connection) throw new Error("not connected to NATS");
-    const manager = await jetstreamManager(this.#connection, { checkAPI: false, timeout: 1_000 });
-    await manager.getAccountInfo();
+    await (await this.#manager()).getAccountInfo();
   }
 
   /** Resolves once the message is stored; the same `id` again is stored once. */
   async publish(subject, payload, { id, headers }) {
-    const connection = await this.#connecting;
-    await jetstream(connection).publish(subject, JSON.stringify(payload), {
+    await jetstream(this.#connected()).publish(subject, JSON.stringify(payload), {
       msgID: id,
       headers,
-      timeout: 2_000,
+      timeout: TIMEOUT_MILLISECONDS,
     });
   }
 
   async ensureStreams() {
-    const manager = await jetstreamManager(await this.#connecting, { checkAPI: false });
+    const manager = await this.#manager();
     for (const stream of STREAMS) {
       await manager.streams.add(stream).catch((error) => {
         if (error.code !== STREAM_EXISTS) throw error;
       });
     }
-    return manager;
   }
 
   async ordersConsumer() {
-    const manager = await this.ensureStreams();
-    await manager.consumers.add("ORDERS", ORDERS_CONSUMER);
-    return jetstream(await this.#connecting).consumers.get("ORDERS", "payments");
+    await this.ensureStreams();
+    await (await this.#manager()).consumers.add("ORDERS", ORDERS_CONSUMER);
+    return jetstream(this.#connected()).consumers.get("ORDERS", "payments");
   }
 
-  /** Calls back whenever the connection was lost: what was asked before gets no answer any more. */
-  async onDisconnect(callback) {
-    const connection = await this.#connecting;
-    for await (const { type } of connection.status()) {
-      if (type === "disconnect") callback();
-    }
+  /** Calls back when the connection was lost: what was asked before gets no answer any more. */
+  onDisconnect(callback) {
+    this.#disconnected = callback;
   }
 
   async close() {
     await this.#connection?.close();
   }
 
-  #connected(connection) {
-    this.#connection = connection;
-    log.info("connected to NATS", { server: connection.getServer() });
-    this.#report(connection);
-    return connection;
+  /** The connection; throws at once while there is none, where the client would wait. */
+  #connected() {
+    if (!this.#online) throw new Error("not connected to NATS");
+    return this.#connection;
   }
 
-  async #report(connection) {
+  #manager() {
+    return jetstreamManager(this.#connected(), { checkAPI: false, timeout: TIMEOUT_MILLISECONDS });
+  }
+
+  async #follow(connection) {
+    this.#connection = connection;
+    this.#online = true;
+    log.info("connected to NATS", { server: connection.getServer() });
     for await (const { type } of connection.status()) {
-      if (type === "disconnect") log.warn("lost NATS");
-      if (type === "reconnect") log.info("found NATS again");
+      if (type === "disconnect") {
+        this.#online = false;
+        log.warn("lost NATS");
+        this.#disconnected();
+      } else if (type === "reconnect") {
+        this.#online = true;
+        log.info("found NATS again");
+      }
     }
   }
 }

@@ -16,18 +16,20 @@ export async function consumeOrders(broker, payments, outbox, signal) {
   broker.onDisconnect(abandon);
 
   let consumer;
+  let failing = false;
   while (!signal.aborted) {
     try {
-      consumer ??= await unlessAborted(broker.ordersConsumer(), signal);
+      consumer ??= await broker.ordersConsumer();
       messages = await consumer.fetch(BATCH);
+      failing = false;
       for await (const message of messages) {
         await inTrace(message.headers?.get("traceparent"), () => handle(message, payments, outbox));
         if (signal.aborted) break; // the rest of the batch goes to another replica
       }
     } catch (error) {
       consumer = undefined;
-      if (signal.aborted) return;
-      log.warn("cannot read orders, trying again", { error: error.message });
+      if (!failing) log.warn("cannot read orders, trying again", { error: error.message });
+      failing = true;
       await sleep(RETRY_MILLISECONDS, undefined, { signal }).catch(() => {});
     }
   }
@@ -72,12 +74,4 @@ function parse(message) {
   } catch {
     return undefined;
   }
-}
-
-function unlessAborted(promise, signal) {
-  if (signal.aborted) return Promise.reject(signal.reason);
-  return Promise.race([
-    promise,
-    new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason), { once: true })),
-  ]);
 }
