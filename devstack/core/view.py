@@ -194,14 +194,6 @@ def restarts(state: State, replica: Replica) -> int:
     return max(0, state.of(replica.service).slot(replica.slot).started - 1)
 
 
-def is_settled(state: State, now: float) -> bool:
-    """Whether every service is ready, done, or stopped on purpose, in its newest revision."""
-    return all(
-        service_word(state, name, now).is_settled and not is_updating(state, name)
-        for name in state.names()
-    )
-
-
 def is_updating(state: State, name: str) -> bool:
     """Whether replicas of an older revision still stand in for the wanted one."""
     if not state.is_listed(name) or state.wanted_count(name) == 0:

@@ -1,0 +1,85 @@
+"""When a command is done, and whether it went well: pure questions that waiting commands ask.
+
+`scale`, `restart` and `--wait` answer when new replicas serve and the new routes are in force, not
+when old replicas have gone.
+"""
+
+from devstack.core import policy
+from devstack.core.reconcile import leaving
+from devstack.core.shape import wanted_table
+from devstack.core.state import Phase, State
+from devstack.core.view import is_updating, overdue_seconds, service_word
+
+
+def routes_in_force(state: State, name: str) -> bool:
+    """Whether the gateway sends requests for a service to just its ready, wanted replicas."""
+    service = state.definition(name)
+    if service is None or not service.is_balanced or not state.gateway_running:
+        return True
+    table = state.gateway.table
+    if table is None or state.gateway.setting is not None:
+        return False
+    wanted = wanted_table(state, frozenset(leaving(state)))
+    keys = [key for key in {*wanted.ready, *table.ready} if key.split(".")[0] == name]
+    return all(wanted.ready.get(key) == table.ready.get(key) for key in keys)
+
+
+def is_scaled(state: State, name: str) -> bool:
+    """Whether as many replicas serve as are wanted, and no others get requests."""
+    wanted = state.wanted_count(name)
+    if state.ready_count(name) < wanted or not routes_in_force(state, name):
+        return False
+    return wanted > 0 or not any(
+        r.is_current and r.phase is not Phase.STOPPING for r in state.replicas_of(name)
+    )
+
+
+def is_current(state: State, name: str) -> bool:
+    """Whether every wanted replica has the newest revision, is ready and gets its requests."""
+    service = state.definition(name)
+    if service is not None and service.is_job:
+        return state.is_completed(name)
+    return not is_updating(state, name) and (
+        state.of(name).desired == state.wanted_revision(name)
+        and is_scaled(state, name)
+        and not any(r.id in leaving(state) for r in state.replicas_of(name))
+    )
+
+
+def is_down(state: State, name: str) -> bool:
+    """Whether nothing of a service runs."""
+    return not state.replicas_of(name)
+
+
+def update_failure(state: State, name: str, now: float) -> str:
+    """Why the newest revision will not serve; empty while it still may."""
+    known = state.of(name)
+    wanted = state.wanted_revision(name)
+    if known.prepare_error is not None and known.prepare_error[0] == wanted:
+        return known.prepare_error[1]
+    if known.desired != wanted:
+        return ""
+    for index in range(1, max(1, state.wanted_count(name)) + 1):
+        slot = known.slot(index)
+        if slot.failed_revision != wanted or slot.last_exit is None:
+            continue
+        for_good = slot.blocked or slot.failures >= policy.CRASH_LOOP_FAILURES
+        if for_good or "not ready within" in slot.last_exit.message:
+            return "\n".join([slot.blocked or f"{name} {slot.last_exit}", *slot.last_exit.tail])
+    seconds = overdue_seconds(state, name, now)
+    if seconds is not None and known.good != wanted:
+        reason = next((r.reason for r in state.replicas_of(name) if r.reason), "")
+        return f"not ready within {seconds:g} s" + (f": {reason}" if reason else "")
+    return ""
+
+
+def is_settled(state: State, now: float) -> bool:
+    """Whether the whole stack is as it is wanted: ready, done or stopped, in its newest revision."""
+    if state.stack is None:
+        return False
+    return all(
+        service_word(state, name, now).is_settled
+        and not is_updating(state, name)
+        and routes_in_force(state, name)
+        for name in state.stack.services
+    )

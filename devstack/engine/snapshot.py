@@ -1,0 +1,142 @@
+"""What survives the controller: wishes, revisions, counters, last exits, and the newest lines.
+
+Not what runs: that is known from the keeper alone. Written atomically (a temporary name in the same
+folder, fsync, rename, fsync of the folder) whenever it changed; dropped when the machine has booted since.
+"""
+
+import json
+import os
+import time
+from collections import deque
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from devstack.core.events import Artifact, Exit, Restored
+from devstack.core.state import State
+from devstack.core.tell import Line, Tone
+
+SCHEMA = 1
+KEPT_LINES = 1000
+
+
+class Snapshot:
+    """The file of one stack's controller."""
+
+    def __init__(self, path: Path, boot_id: str) -> None:
+        self._path = path
+        self._boot_id = boot_id
+        self._written: dict[str, Any] = {}
+        self._lines: deque[tuple[float, str | None, str, str]] = deque(maxlen=KEPT_LINES)
+        self._has_new_lines = False
+
+    # ── history ───────────────────────────────────────────────────────────────────────────────
+
+    def add(self, line: Line, wall: float) -> None:
+        """Keep a line of what happened."""
+        self._lines.append((wall, line.service, line.text, line.tone.value))
+        self._has_new_lines = True
+
+    def history(self) -> list[tuple[float, Line]]:
+        """The newest lines, oldest first."""
+        return [
+            (wall, Line(service, text, Tone(tone))) for wall, service, text, tone in self._lines
+        ]
+
+    # ── writing ───────────────────────────────────────────────────────────────────────────────
+
+    def write(self, state: State, keeper_run: str) -> None:
+        """Write when something that is kept has changed since the last time."""
+        content = {
+            "schema": SCHEMA,
+            "boot_id": self._boot_id,
+            "run": keeper_run,
+            "services": {name: _service_to_json(state, name) for name in state.services},
+        }
+        if content == self._written and not self._has_new_lines:
+            return
+        self._written = content
+        self._has_new_lines = False
+        _write_whole(self._path, json.dumps(content | {"lines": list(self._lines)}))
+
+    def forget(self) -> None:
+        """The stack is down: wishes end with it."""
+        self._path.unlink(missing_ok=True)
+
+    # ── reading ───────────────────────────────────────────────────────────────────────────────
+
+    def read(self, keeper_run: str) -> tuple[Restored, ...]:
+        """What an earlier controller of this keeper's run knew; nothing of other runs and boots.
+
+        A file that cannot be read as one is set aside as `.bad-<time>` and what runs is adopted
+        without it.
+        """
+        try:
+            raw = json.loads(self._path.read_text())
+            if raw["boot_id"] != self._boot_id or raw["run"] != keeper_run:
+                return ()
+            restored = tuple(_restored(name, known) for name, known in raw["services"].items())
+            self._lines.extend((w, s, t, k) for w, s, t, k in raw["lines"])
+        except FileNotFoundError:
+            return ()
+        except (ValueError, KeyError, TypeError):
+            self._path.rename(self._path.with_suffix(f".bad-{int(time.time())}"))
+            return ()
+        return restored
+
+
+def _service_to_json(state: State, name: str) -> dict[str, Any]:
+    known = state.of(name)
+    override = state.override(name)
+    return {
+        "desired": known.desired,
+        "good": known.good,
+        "artifact": asdict(known.artifact) if known.artifact is not None else None,
+        "good_artifact": asdict(known.good_artifact) if known.good_artifact is not None else None,
+        "restart_count": known.restart_count,
+        "override": [override.replicas, override.stopped],
+        "slots": [
+            [index, slot.started, slot.failures, asdict(slot.last_exit) if slot.last_exit else None]
+            for index, slot in sorted(known.slots.items())
+        ],
+    }
+
+
+def _restored(name: str, raw: dict[str, Any]) -> Restored:
+    return Restored(
+        service=name,
+        desired=raw["desired"],
+        good=raw["good"],
+        artifact=_artifact(raw["artifact"]),
+        good_artifact=_artifact(raw["good_artifact"]),
+        restart_count=raw["restart_count"],
+        override_replicas=raw["override"][0],
+        override_stopped=raw["override"][1],
+        slots=tuple(
+            (index, started, failures, _exit(last))
+            for index, started, failures, last in raw["slots"]
+        ),
+    )
+
+
+def _artifact(raw: dict[str, Any] | None) -> Artifact | None:
+    return Artifact(**raw | {"notes": tuple(raw["notes"])}) if raw is not None else None
+
+
+def _exit(raw: dict[str, Any] | None) -> Exit | None:
+    return Exit(**raw | {"tail": tuple(raw["tail"])}) if raw is not None else None
+
+
+def _write_whole(path: Path, text: str) -> None:
+    temporary = path.with_suffix(".tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
