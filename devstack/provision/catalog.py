@@ -51,7 +51,7 @@ def _product(name: str, pattern: str) -> tuple[str, re.Pattern[str]]:
 
 
 _MARIADB = _product("MariaDB", r"Ver (\d+\.\d+\.\d+)-MariaDB")
-_MYSQL = _product("MySQL", r"Ver (\d+\.\d+\.\d+)(?!-MariaDB)\S* for ")
+_MYSQL = _product("MySQL", r"Ver (\d+\.\d+\.\d+)(?!\d|\S*MariaDB)\S* for ")
 _MARIADB_COMPANIONS = ("mariadb-install-db",)
 
 ENTRIES: Mapping[str, Entry] = {

@@ -135,7 +135,8 @@ async def _make(
                 cwd=scratch,
             )
     except StepFailed as exc:
-        raise ToolUnavailable(f"cannot bring secantusdb: {exc}{found}", entry.help) from exc
+        hint = "run once without --offline" if settings.offline else entry.help
+        raise ToolUnavailable(f"cannot bring secantusdb: {exc}{found}", hint) from exc
     except SettingsUnreadable as exc:
         raise ToolUnavailable(f"cannot bring secantusdb: {exc}") from exc
     manifest = {

@@ -1,6 +1,8 @@
 """The shipped locks have what every promised platform needs, and name their wheels' hashes."""
 
 import re
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -50,6 +52,15 @@ def test_the_dev_lock_holds_the_runtime_lock() -> None:
     runtime = {(package.name, package.version) for package in read_lock("runtime")}
 
     assert runtime < {(package.name, package.version) for package in read_lock("dev")}
+
+
+def test_the_shipped_locks_are_those_of_uv_lock() -> None:
+    """Fails when dependencies changed and `devstack/bootstrap/locks/relock` was not run."""
+    document = tomllib.loads((Path(__file__).parents[2] / "uv.lock").read_text("utf-8"))
+    locked = {(package["name"], package["version"]) for package in document["package"]}
+    shipped = {(package.name, package.version) for package in read_lock("dev")}
+
+    assert shipped == {(name, version) for name, version in locked if name != "devstack-up"}
 
 
 def wheel(tags: str) -> Wheel:

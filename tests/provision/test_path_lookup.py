@@ -232,3 +232,16 @@ def test_mariadb_stands_in_for_mysql_and_says_what_it_lacks(
     assert tool.is_stand_in
     assert "MariaDB 11.4.2 stands in for MySQL 8" in tool.notes[0]
     assert not find("mariadb", steps, offline).is_stand_in
+
+
+def test_a_mariadb_that_calls_itself_mysqld_is_not_taken_for_mysql(
+    make_program: Make, steps: Any, offline: Settings
+) -> None:
+    answer = "mysqld  Ver 10.11.19-MariaDB-0+deb12u1 for debian-linux-gnu on x86_64 (Debian 12)"
+    program = make_program("mysqld", answer)
+    make_program("mariadb-install-db", "")
+
+    tool = find("mysql", steps, offline)
+
+    assert (tool.product, tool.version) == ("MariaDB", "10.11.19")
+    assert tool.binaries["mariadbd"] == program
