@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from devstack.core.model import Kind, Stop
+from devstack.core.model import Kind, RuntimeName, Stop
 
 GATEWAY_ENGINE: Final = "nginx"
-GATEWAY_PORT: Final = 8080
 SERVICE_PORT: Final = 8080
+FAKES: Final = (RuntimeName.FAKE, RuntimeName.FAKE_WORKLOAD)
 DEFAULT_USER: Final = "devstack"
 """One for all databases: MySQL allows 32 characters, names have up to 40."""
 

@@ -8,12 +8,17 @@ import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 _SECRET = re.compile(
     r"""(?ix) (?P<name>[\w.-]*(?:password|passwd|secret|token|key)[\w.-]*["']?\s*[:=]\s*)
         (?P<value>"(?:[^"\\]|\\.)*" | '[^']*' | (?!\$\{|[{\[&*|>])[^\s,}\]][^,}\]]*)"""
 )
 _URL_PASSWORD = re.compile(r"(?P<name>://[^\s:/@]*:)(?P<value>[^\s@/]+)(?=@)")
+
+
+_SHOWN: Final = 500
+"""Characters of a line that can be shown: a line may be a megabyte long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,7 @@ class Problem:
     def render(self) -> str:
         """`stack.yaml:12:7: unknown key 'comand' (did you mean 'command'?)`, the line and a caret."""
         lines = [f"{self.where}: {self.message}"]
-        if self.line and self.excerpt.strip():
+        if self.line and self.excerpt.strip() and self.column <= len(self.excerpt) + 1:
             text = self.excerpt.rstrip().expandtabs(1)
             start = max(0, min(self.column - 40, len(text) - 100)) if len(text) > 100 else 0
             shown = text[start : start + 100]
@@ -87,7 +92,10 @@ def cover_secrets(line: str) -> str:
 
 def did_you_mean(typed: str, known: Iterable[str]) -> str:
     """` (did you mean 'command'?)`, or nothing when no known word is near."""
-    nearest = difflib.get_close_matches(typed.lower(), list(known), n=1, cutoff=0.6)
+    words = list(known)
+    if len(typed) > 60 or len(words) > 500:
+        return ""  # comparing is slow, and who types such a file does not misspell it
+    nearest = difflib.get_close_matches(typed.lower(), words, n=1, cutoff=0.6)
     return f" (did you mean '{nearest[0]}'?)" if nearest else ""
 
 
@@ -126,5 +134,5 @@ class Report:
 
     def _problem(self, place: Place, message: str, hint: str) -> Problem:
         lines = self._lines.get(place.file, [])
-        excerpt = lines[place.line - 1] if 0 < place.line <= len(lines) else ""
+        excerpt = lines[place.line - 1][:_SHOWN] if 0 < place.line <= len(lines) else ""
         return Problem(place.file, place.line, place.column, message, hint, cover_secrets(excerpt))

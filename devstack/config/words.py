@@ -143,7 +143,7 @@ def read_boolean(value: Any, _report: Report) -> bool:
     text = plain_text(value, "true or false")
     known = _BOOLEANS.get(text.lower())
     if known is None:
-        refuse(f"must be true or false, not '{text}'")
+        refuse(f"must be true or false, not {_quoted(text)}")
     return known
 
 
@@ -154,7 +154,7 @@ def whole_number(low: int, high: int) -> Word:
         text = plain_text(value, "a number")
         if not re.fullmatch(r"0|[1-9][0-9]{0,9}", text, re.ASCII) or not low <= int(text) <= high:
             hint = "a leading zero means octal to YAML 1.1" if _is_octal(text) else ""
-            refuse(f"must be a whole number from {low} to {high}, not '{text}'", hint)
+            refuse(f"must be a whole number from {low} to {high}, not {_quoted(text)}", hint)
         return int(text)
 
     number = {"type": "integer", "minimum": low, "maximum": high}
@@ -169,14 +169,14 @@ def read_port(value: Any, _report: Report) -> int:
             hint = "write the port that callers dial; nothing is mapped"
         elif _is_octal(text):
             hint = "a leading zero means octal to YAML 1.1; write the number without it"
-        refuse(f"must be a port from 1 to 65535, not '{text}'", hint)
+        refuse(f"must be a port from 1 to 65535, not {_quoted(text)}", hint)
     return int(text)
 
 
 def read_duration(value: Any, _report: Report) -> float:
     text = plain_text(value, "a duration")
-    if not _DURATION.fullmatch(text) or len(text) > 40:
-        refuse(f"must be a duration such as 500ms, 10s or 1m30s, not '{text}'")
+    if len(text) > 40 or not _DURATION.fullmatch(text):
+        refuse(f"must be a duration such as 500ms, 10s or 1m30s, not {_quoted(text)}")
     seconds = sum(float(m[1]) * _UNITS[m[2] or ""] for m in _DURATION_PART.finditer(text))
     if seconds > 7 * 86400:
         refuse(f"must be at most a week, not '{text}'")
@@ -195,7 +195,8 @@ def read_signal(value: Any, _report: Report) -> str:
     signal = text.upper().removeprefix("SIG")
     if signal not in SIGNALS:
         refuse(
-            f"must be a signal such as TERM or INT, not '{text}'" + did_you_mean(signal, SIGNALS)
+            f"must be a signal such as TERM or INT, not {_quoted(text)}"
+            + did_you_mean(signal, SIGNALS)
         )
     return signal
 

@@ -500,3 +500,13 @@ databases:
     shown = "\n".join(problem.render() for problem in found)
     assert "hunter2" not in shown
     assert "comand: x" in shown
+
+
+def test_a_line_of_a_megabyte_is_not_shown(problems: Callable[..., list[Problem]]) -> None:
+    long = "a" * 900_000
+
+    early, late = problems(f"services: {{a: {{comand: x}}, b: {{command: {long}, prot: 1}}}}")
+
+    assert early.render().splitlines()[1].strip().startswith("services: {a: {comand: x}")
+    assert len(early.render()) < 300
+    assert late.render() == "stack.yaml:1:900043: unknown key 'prot' (did you mean 'port'?)"
