@@ -59,7 +59,11 @@ _OPTIONS = (
     "--max-allowed-packet=64M",  # MySQL 8's default
 )
 _MYSQL_OPTIONS = ("--loose-mysqlx=OFF",)  # its second protocol would listen on every address
-_MARIADB_OPTIONS = ("--innodb-log-file-size=8M",)
+_MARIADB_OPTIONS = (
+    "--innodb-log-file-size=8M",
+    "--aria-pagecache-buffer-size=8M",  # this and the next save 27 MB
+    "--key-buffer-size=8M",
+)
 
 # In the order of mariadb-install-db, without the help tables (a second of work for `HELP`).
 _SYSTEM_TABLES = (

@@ -171,7 +171,9 @@ def _select_one(
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     text = lines[0] if lines else type(error).__name__
-    return re.sub(r"^connection failed: |^connection to server .*? failed: ", "", text)
+    return re.sub(
+        r"^(connection failed: )?(connection to server .*? failed: )?((FATAL|ERROR): +)?", "", text
+    )
 
 
 def _initdb_options(tool: Tool) -> tuple[str, ...]:
