@@ -32,8 +32,7 @@ class Features:
     """The dictionary can be loaded from a file at the start."""
     keepalive_min_timeout: bool = False
     tcp: bool = False
-    """It has the stream module."""
-    tcp_script: bool = False
+    """It can balance TCP services."""
     modules: tuple[str, ...] = ()
     """Files of dynamic modules to load, in order; absolute paths."""
     temp_paths: tuple[str, ...] = tuple(name for name, _ in _TEMP_PATHS)
@@ -85,21 +84,25 @@ async def probe_features(
             line("js_shared_dict_zone", "zone=n:64k", "type=number"),
             line("js_set", Expression("$x"), "r.say"),
         ]
-        with_state = line("js_shared_dict_zone", "zone=s:64k", "type=string", "state=probe.json")
-        shared_table = await probe.accepts(_config(usable, http=http_table))
+        state = line("js_shared_dict_zone", "zone=s:64k", "type=string", "state=probe.json")
+        min_timeout = line("keepalive_min_timeout", "3s")
+        stream = [script, line("js_set", Expression("$x"), "r.say")]
+        # Most often it has everything: one question instead of five.
+        if await probe.accepts(_config(usable, [*http_table, state, min_timeout], stream)):
+            has_table = has_state = has_min_timeout = has_tcp_script = has_tcp = True
+        else:
+            has_table = await probe.accepts(_config(usable, http_table))
+            has_state = has_table and await probe.accepts(_config(usable, [*http_table, state]))
+            has_min_timeout = await probe.accepts(_config(usable, [*paths, min_timeout]))
+            has_tcp_script = has_table and await probe.accepts(_config(usable, stream=stream))
+            has_tcp = await probe.accepts(_config(usable, stream=[line("proxy_timeout", "1s")]))
         return Features(
             version=version,
-            shared_table=shared_table,
-            table_state=shared_table
-            and await probe.accepts(_config(usable, http=[*http_table, with_state])),
-            keepalive_min_timeout=await probe.accepts(
-                _config(usable, http=[*paths, line("keepalive_min_timeout", "3s")])
-            ),
-            tcp=await probe.accepts(_config(usable, stream=[line("proxy_timeout", "1s")])),
-            tcp_script=shared_table
-            and await probe.accepts(
-                _config(usable, stream=[script, line("js_set", Expression("$x"), "r.say")])
-            ),
+            shared_table=has_table,
+            table_state=has_state,
+            keepalive_min_timeout=has_min_timeout,
+            # With a table for HTTP and none for TCP a change of replicas would need both ways at once.
+            tcp=has_tcp_script if has_table else has_tcp,
             modules=tuple(usable),
             temp_paths=temp_paths,
         )
@@ -135,7 +138,6 @@ class _Probe:
 
 def _config(
     modules: list[str],
-    *,
     http: list[Directive] | None = None,
     stream: list[Directive] | None = None,
 ) -> list[Directive]:

@@ -7,6 +7,7 @@ replaced workers, so that after either no request goes to a replica that is not 
 
 import asyncio
 import contextlib
+import signal
 from dataclasses import dataclass
 
 from devstack.core.routes import GatewayConfig, RoutingTable
@@ -92,6 +93,17 @@ class LiveGateway:
                 return
             write_file(self.settings.tcp_table_path, wire.tcp)
             await replace_table(self.settings.admin_socket, wire)
+
+    async def rotate_logs(self, master: Master, most_bytes: int) -> bool:
+        """Start new log files when one of them has grown past `most_bytes`; one older one is kept."""
+        logs = [self.settings.access_log, self.settings.error_log]
+        async with self._turn:
+            grown = [log for log in logs if log.is_file() and log.stat().st_size > most_bytes]
+            for log in grown:
+                log.replace(log.with_name(log.name + ".1"))
+            if grown:
+                await master.signal(signal.SIGUSR1)
+            return bool(grown)
 
     async def generation(self) -> str:
         """Which table is in force: equal for equal tables. Raises `TableUnreachable`."""

@@ -466,3 +466,26 @@ def test_a_service_that_ends_the_connection_is_told_from_one_that_refuses(
             assert len(orders.seen) == 1
 
     asyncio.run(scenario())
+
+
+def test_any_folder_will_do_and_logs_can_be_rotated(nginx: Nginx, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        folder = tmp_path / ('it\'s a {long}; $path # "ü" ' + "x" * 100)
+        folder.mkdir()
+        shop = Shop()
+        orders = Replica("orders.1", shop.ports[0])
+        async with (
+            replicas(orders),
+            running(nginx, folder, table(orders=[orders]), shop=shop) as gateway,
+        ):
+            assert (await gateway.get("/orders/1"))[0] == 200
+            assert list(await logged(gateway, 1)) == ["/orders/1"]
+            assert not await gateway.live.rotate_logs(gateway.master, 1 << 20)
+            assert await gateway.live.rotate_logs(gateway.master, 10)
+            await eventually(gateway.live.settings.access_log.exists)
+            # A worker goes on with the old file until it has seen the signal.
+            async with asyncio.timeout(30):
+                while gateway.live.settings.access_log.stat().st_size == 0:
+                    assert (await gateway.get("/orders/2"))[0] == 200
+
+    asyncio.run(scenario())

@@ -1,6 +1,7 @@
 """Replacing the routing table while requests are under way."""
 
 import asyncio
+import json
 import os
 import signal
 from collections import Counter
@@ -13,8 +14,8 @@ from devstack.core.routes import GatewayConfig, RoutingTable, Target
 from devstack.gateway.directive import UnsafeValue
 from devstack.gateway.drain import count_connections, wait_drained
 from devstack.gateway.load import wait_gone
-from devstack.gateway.table import TableUnreachable, read_table
-from devstack.gateway.wire import TableTooLarge, to_wire
+from devstack.gateway.table import TableUnreachable, read_table, replace_table
+from devstack.gateway.wire import TableTooLarge, WireTable, to_wire
 from devstack.gateway.workers import workers_of
 from tests.gateway.parts import Answer, Client, Manners, Replica, ask, eventually, replicas
 from tests.gateway.running import Nginx, Shop, running, table
@@ -276,7 +277,19 @@ def test_a_table_that_does_not_fit_changes_nothing(nginx: Nginx, tmp_path: Path)
             with pytest.raises(TableTooLarge):
                 await gateway.replace(huge)
 
+            # Past the client's own limit: NGINX finds its memory full halfway, and takes it back.
+            entries = {f"x{n}": {"r": [], "w": "y" * 400} for n in range(3000)} | {
+                "orders": {"r": []}
+            }
+            body = json.dumps({"generation": "g", "table": entries}).encode()
+            with pytest.raises(TableTooLarge):
+                await replace_table(
+                    gateway.live.settings.admin_socket, WireTable("g", {}, body, b"", b"")
+                )
+
             assert await gateway.live.generation() == before
+            told = await read_table(gateway.live.settings.admin_socket)
+            assert list(told.entries) == ["orders"]
             assert (await ask(shop.orders.address, 8080)).status == 200
 
     asyncio.run(scenario())
