@@ -221,9 +221,9 @@ class Children:
         if pid in self._by_pid:
             raise Refused(kind="known", message=f"pid {pid} is {self._by_pid[pid].key} already")
         table = processes.everything()
-        if pid == os.getpid() or pid not in {
-            process.pid for process in processes.tree(table, [os.getpid()], self._spared_pids())
-        }:
+        spared = processes.pids_of(table, self.spared)
+        known = {process.pid for process in processes.tree(table, [os.getpid()], spared)}
+        if pid == os.getpid() or pid not in known:
             raise Refused(kind="foreign", message=f"pid {pid} was not started in this run")
         owner = self._owner(table[pid])
         child = Child(key, group, pid, owner.serial if owner else 0, owner.limit if owner else None)
@@ -473,7 +473,7 @@ class Children:
             if is_orphan and self._owner(process) is child:
                 roots.append(process.pid)
         others = {pid for pid, other in self._by_pid.items() if other is not child}
-        return processes.tree(table, roots, others | self._spared_pids())
+        return processes.tree(table, roots, others | processes.pids_of(table, self.spared))
 
     def _orphans_of(self, child: Child) -> list[Process]:
         """Living children of the keeper that nobody asked for and that carry the marks of `child`."""
@@ -513,6 +513,3 @@ class Children:
             if child.pid == process.session:
                 return child
         return None
-
-    def _spared_pids(self) -> set[int]:
-        return {pid for pid, _ in self.spared}

@@ -25,7 +25,7 @@ from devstack.keeper import namespaces, processes, protocol, spawn, verbs
 from devstack.keeper.children import Child, Children, Refused
 from devstack.keeper.connections import Connection, Listener
 from devstack.keeper.kill import kill_until_none
-from devstack.keeper.loop import READ, Loop
+from devstack.keeper.loop import READ, Loop, Timer
 from devstack.keeper.marks import Run, boot_id, open_mark, record_run
 from devstack.keeper.output import Drains, SharedLog
 from devstack.keeper.places import PlaceRefused, Places, make_folders
@@ -45,6 +45,7 @@ KILL_SECONDS = 5.0
 LOOK_SECONDS = 1.0
 LOCK_SECONDS = 15.0
 CONTROLLERS_PER_MINUTE = 3
+RESPAWN_SECONDS = 0.03
 ON_LOSS_KEY = "on_loss"
 
 
@@ -82,12 +83,12 @@ class Keeper:
         self._loop = Loop()
         self._listener = Listener(self._loop, self._places.keeper_socket, self._connected)
         self._controller: Connection | None = None
-        self._controller_name: Identity = options.controller
         self._connections: set[Connection] = set()
         self._is_detached = False
         self._respawn: verbs.Command | None = None
         self._on_loss: verbs.Command | None = None
         self._respawned = 0
+        self._respawn_timer: Timer | None = None
         self._respawn_times: collections.deque[float] = collections.deque()
         self._is_ending = False
         self._was_greeted = False
@@ -365,7 +366,6 @@ class Keeper:
 
     def _spare(self, controller: Identity) -> None:
         """A controller may be our child, and is no part of the stack: no kill loop touches it."""
-        self._controller_name = controller
         self._children.spared = {controller}
         try:
             self._warden_line.send(b"%d %d\n" % controller)
@@ -379,17 +379,29 @@ class Keeper:
             self._end_gently("its controller was lost")
             return
         self._children.kill_steps()
-        self._start_controller()
+        self._plan_controller(RESPAWN_SECONDS)
+
+    def _plan_controller(self, seconds: float) -> None:
+        """Not at once: whoever killed the controller may be about to kill the warden or us."""
+        if self._respawn_timer is not None:
+            self._respawn_timer.cancel()
+        self._respawn_timer = self._loop.after(seconds, self._start_controller)
 
     def _start_controller(self) -> None:
-        """Not more than three in a minute: one that dies at once must not keep the machine busy."""
+        """Not more than three in a minute: one that dies at once must not keep the machine busy.
+
+        Until it greets it is no controller: if we die before, it goes with everything else.
+        """
         if self._controller is not None or self._is_ending or self._respawn is None:
+            return
+        if self._respawned:
+            self._plan_controller(LOOK_SECONDS)  # one is on its way, or on its way out
             return
         now = time.monotonic()
         while self._respawn_times and self._respawn_times[0] <= now - 60:
             self._respawn_times.popleft()
         if len(self._respawn_times) >= CONTROLLERS_PER_MINUTE:
-            self._loop.after(self._respawn_times[0] + 60 - now, self._start_controller)
+            self._plan_controller(self._respawn_times[0] + 60 - now)
             return
         self._respawn_times.append(now)
         command = self._respawn
@@ -402,12 +414,11 @@ class Keeper:
             pid, report = spawn.start(program, None, self._around, said)
         except OSError as exc:
             self._note(f"cannot start a controller: {exc}")
-            self._loop.after(1.0, self._start_controller)
+            self._plan_controller(LOOK_SECONDS)
             return
         finally:
             os.close(said)
         self._respawned = pid
-        self._spare((pid, processes.start_of(pid)))
 
         def told(_: int) -> None:
             failure = spawn.read_failure(report)
@@ -424,7 +435,7 @@ class Keeper:
         if self._respawned and not processes.look(self._respawned):
             self._respawned = 0
             if self._is_detached:
-                self._start_controller()  # unless another one has come meanwhile
+                self._plan_controller(RESPAWN_SECONDS)
 
     # -- the end
 
@@ -507,10 +518,8 @@ class Keeper:
 
     def _descendants(self) -> list[Process]:
         """Everything of the run that is alive."""
-        me = os.getpid()
-        found = processes.tree(
-            processes.everything(), [me], {pid for pid, _ in self._children.spared}
-        )
+        me, table = os.getpid(), processes.everything()
+        found = processes.tree(table, [me], processes.pids_of(table, self._children.spared))
         return [process for process in found if process.pid != me and process.is_alive]
 
     def _has_children(self) -> bool:

@@ -261,9 +261,9 @@ def _show_again(source: str, target: str) -> None:
             os.mkdir(target, 0o755)
         else:
             os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
-    except FileNotFoundError:
-        return  # it went away while we were looking
-    _mount(source, target, None, MS_BIND | MS_REC)
+        _mount(source, target, None, MS_BIND | MS_REC)
+    except OSError:
+        return  # it went away, or is somebody's own mount: one entry less, not no secrets at all
 
 
 def _map_user(inner_uid: int, outer_uid: int, inner_gid: int, outer_gid: int) -> None:

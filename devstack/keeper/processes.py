@@ -111,6 +111,11 @@ def tree(
     return list(found.values())
 
 
+def pids_of(table: dict[int, Process], identities: Iterable[Identity]) -> set[int]:
+    """The pids of exactly these processes, where they still are."""
+    return {pid for pid, start in identities if pid in table and table[pid].start == start}
+
+
 def children_of(pid: int) -> list[int]:
     """The children of a process as the kernel lists them; may miss one that is made meanwhile."""
     found: list[int] = []

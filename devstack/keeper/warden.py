@@ -84,7 +84,8 @@ def _clean_up(keeper: int, options: Options, spared: Identity) -> int:
     me = os.getpid()
 
     def find() -> list[Process]:
-        found = processes.tree(processes.everything(), [me], {spared[0]})
+        table = processes.everything()
+        found = processes.tree(table, [me], processes.pids_of(table, [spared]))
         return [process for process in found if process.pid != me]
 
     killed = kill_until_none(find, _reap, KILL_SECONDS)

@@ -410,3 +410,18 @@ def test_nothing_of_the_run_holds_the_callers_pipes(stage: Stage, places: Places
     (run,) = marks.runs_in(places.folder)
     os.kill(keeper, signal.SIGTERM)
     assert_nothing_left(run.run_id, roots=(keeper, run.warden[0]))
+
+
+@pytest.mark.parametrize("victim", ["keeper", "warden"])
+def test_a16_a_new_controller_that_has_not_greeted_goes_with_the_run(
+    stage: Stage, victim: str
+) -> None:
+    """Else controller and keeper, killed at once, could leave a controller that nobody asked for."""
+    hanging = ["sh", "-c", f"sleep 1000 & wait; : {stage.tag} hanging"]
+    told = stage.start(services(stage, 1), mode="detached", respawn=hanging)
+    stage.kill_controller(told)
+    eventually(lambda: any(found.command.endswith("hanging") for found in with_tag(stage.tag)))
+
+    os.kill(told[victim], signal.SIGKILL)
+
+    stage.assert_nothing_left()

@@ -12,7 +12,13 @@ from pathlib import Path
 import pytest
 
 from devstack.keeper import processes
-from devstack.keeper.client import KeeperClient, KeeperRefused, LogTarget, SpawnError
+from devstack.keeper.client import (
+    KeeperClient,
+    KeeperRefused,
+    LogProblem,
+    LogTarget,
+    SpawnError,
+)
 from devstack.keeper.places import Places
 from tests.support.keepers import PYTHON, environment, exit_of, run_to_end, running_keeper, spec
 
@@ -382,3 +388,27 @@ def test_the_run_mark_is_for_us_alone(places: Places) -> None:
         return mark
 
     assert not Path(asyncio.run(scenario())).exists()
+
+
+def test_a_log_that_cannot_be_written_is_told_and_made_up_for(
+    places: Places, tmp_path: Path
+) -> None:
+    in_the_way = tmp_path / "logs"
+    in_the_way.write_text("")
+
+    async def scenario() -> None:
+        async with running_keeper(places) as keeper:
+            log = LogTarget(str(in_the_way / "run"), "a")
+            await keeper.spawn(spec("a", "sh", "-c", "echo hello; exec sleep 1000", log=log))
+            async with asyncio.timeout(10):
+                broken = await keeper.notices.get()
+                in_the_way.unlink()
+                mended = await keeper.notices.get()
+            assert isinstance(broken, LogProblem)
+            assert isinstance(mended, LogProblem)
+            assert broken.problem == "Not a directory"
+            assert (mended.problem, mended.dropped_bytes) == (None, 0)
+
+        assert (in_the_way / "run" / "a.log").read_bytes() == b"hello\n"
+
+    asyncio.run(scenario())

@@ -73,9 +73,9 @@ async def start(keeper: KeeperClient, plan: dict[str, object]) -> None:
     if isinstance(on_loss, list):
         await keeper.on_loss(Command(tuple(on_loss), env, "/"))
     if plan["mode"] == "detached":
-        again = Command(
-            (sys.executable, *sys.argv), dict(os.environ), os.getcwd(), f"{sys.argv[2]}/said"
-        )
+        respawn = plan.get("respawn")
+        argv = tuple(respawn) if isinstance(respawn, list) else (sys.executable, *sys.argv)
+        again = Command(argv, dict(os.environ), os.getcwd(), f"{sys.argv[2]}/said")
         await keeper.mode("detached", again)
 
 
