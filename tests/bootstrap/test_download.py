@@ -416,7 +416,7 @@ def test_a_locked_wheel_without_the_program_is_refused(
 
 
 def test_k10_a_redirect_from_https_to_http_is_refused() -> None:
-    with pytest.raises(FetchFailed, match="it leads to http://a.invalid/y"):
+    with pytest.raises(FetchFailed, match=r"it leads to http://a\.invalid/y"):
         Web(IndexSettings())._redirect("https://a.invalid/x", "http://a.invalid/y")
 
 
