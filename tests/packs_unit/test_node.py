@@ -14,6 +14,8 @@ from devstack.packs.base import CannotPrepare, Command, Prepared
 from devstack.packs.node import NodePack
 from devstack.packs.node_manifest import find_lock, read_package_json, why_not_fitting
 from devstack.packs.node_start import find_start
+from devstack.provision.find import find_tool
+from devstack.provision.tool import Settings, Tool, ToolUnavailable
 from tests.packs_unit.bench import Bench, MakeTree, Run, TakeSnapshot
 
 
@@ -116,6 +118,11 @@ const isNumber = require("is-number");
 const { default: again } = await import("is-number");
 import("./own.cjs").then((own) => console.log(isNumber("7") && again === isNumber && own.default));
 """
+REQUIRES_MAPPED = 'console.log(require("#number")("7") && require("#own"));\n'
+MAPPED = """import isNumber from "#number";
+import own from "#own";
+console.log(isNumber("7") && own);
+"""
 OWN = 'module.exports = require("is-number")(require("node:path").sep === "/" ? 1 : 0);\n'
 
 
@@ -141,6 +148,49 @@ def test_packages_without_a_lock_file_are_installed_elsewhere_and_found(
     assert said(prepared.command, bench) == "true"
     assert snapshot(source) == before
     assert any("no lock file" in note for note in prepared.notes)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("server.mjs", IMPORTS),
+        ("server.cjs", REQUIRES),
+        ("server.mjs", MIXED),
+        ("server.mjs", MAPPED),
+        ("server.cjs", REQUIRES_MAPPED),
+    ],
+    ids=["import", "require", "mixed", "mapped", "require mapped"],
+)
+def test_the_node_that_devstack_brings_finds_packages_too(
+    make_tree: MakeTree, bench: Bench, run: Run, name: str, text: str
+) -> None:
+    """It has hooks that Node 20 lacks, and npm as a script."""
+    wheel = asyncio.run(brought_node(bench))
+
+    async def tools(asked: str, wanted: str | None) -> Tool:
+        return wheel
+
+    source = make_tree({"package.json": mapped_package(name), name: text, "own.cjs": OWN})
+
+    prepared = run(NodePack(tools).prepare(bench.request(source), bench.steps))
+
+    assert said(prepared.command, bench) == "true"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("server.mjs", MAPPED), ("server.cjs", REQUIRES_MAPPED)],
+    ids=["import", "require"],
+)
+def test_names_that_the_package_maps_to_a_package_are_found(
+    make_tree: MakeTree, bench: Bench, run: Run, name: str, text: str
+) -> None:
+    source = make_tree({"package.json": mapped_package(name), name: text, "own.cjs": OWN})
+
+    prepared = run(NodePack(bench.tools).prepare(bench.request(source), bench.steps))
+
+    assert said(prepared.command, bench) == "true"
 
 
 def test_a_stale_node_modules_in_the_tree_is_neither_used_nor_written(
@@ -269,6 +319,20 @@ def test_e07_a_failing_build_script_names_the_place(
 
     with pytest.raises(CannotPrepare, match=r"cannot build service: build.js:3 Error: no way"):
         run(NodePack(bench.tools).prepare(bench.request(source), bench.steps))
+
+
+def mapped_package(main: str) -> str:
+    imports = {"#number": "is-number", "#own": "./own.cjs"}
+    return package(dependencies={"is-number": "7.0.0"}, main=main, imports=imports)
+
+
+async def brought_node(bench: Bench) -> Tool:
+    """The one from the wheel, whatever is on PATH."""
+    settings = Settings(bench.cache, False, "/nowhere", bench.steps.environment)
+    try:
+        return await find_tool("node", wanted=">=20.6", steps=bench.steps, settings=settings)
+    except ToolUnavailable as why:
+        pytest.skip(str(why))
 
 
 def said(command: Command | None, bench: Bench) -> str:

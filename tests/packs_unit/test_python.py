@@ -258,9 +258,28 @@ def test_a_quick_save_of_equal_length_runs_the_new_code(
         prepared = run(pack.prepare(bench.request(source), bench.steps))
         with started(prepared, bench.folder, bench.steps.environment) as serving:
             seen.append(serving.ask("/")[1])
+        assert list(Path(prepared.environment["PYTHONPYCACHEPREFIX"]).rglob("number.*.pyc"))
 
     assert seen == [0, 1, 2]
     assert not list(source.rglob("__pycache__"))
+
+
+def test_packages_are_compiled_once_and_not_again_for_each_source(
+    make_tree: MakeTree, bench: Bench, run: Run
+) -> None:
+    source = make_tree({"main.py": "import iniconfig\n", "requirements.txt": "iniconfig\n"})
+    pack = PythonPack(bench.tools)
+    written = []
+    for edit in ("", "# edited\n"):
+        (source / "main.py").write_text("import iniconfig\n" + edit)
+        prepared = run(pack.prepare(bench.request(source), bench.steps))
+        with started(prepared, bench.folder, bench.steps.environment) as script:
+            assert script.process.wait(60) == 0, script.output()
+        packages = next(path for path in prepared.paths if path.name.startswith("pycache-packages"))
+        written.append({path: path.stat().st_mtime_ns for path in packages.rglob("*.pyc")})
+
+    assert written[0]
+    assert written[1] == written[0]
 
 
 def test_a_command_of_the_users_finds_the_environment_on_its_path(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from devstack.config.load import load
 from devstack.packs.base import Prepared
 from devstack.packs.detect import all_packs, detect
 from tests.packs_unit.bench import Bench, Run, TakeSnapshot
@@ -91,6 +92,12 @@ def test_es_modules_with_a_lock_file_run_from_an_untouched_tree(
         assert serving.stop() == 0
     assert snapshot(source) == before
     assert not (source / "node_modules").exists()
+
+
+def test_the_stack_file_of_the_strangers_is_valid(strangers: Path) -> None:
+    stack = load(strangers / "stack.yaml", {}).stack
+
+    assert {"ledger", "rates", "ticker", "greeter", "ledger-db"} <= set(stack.services)
 
 
 def test_nothing_of_the_strangers_is_named_in_the_packs(strangers: Path) -> None:

@@ -1,19 +1,18 @@
 // The import half of resolve.mjs for a Node without synchronous hooks; runs on the hooks' thread.
-import { makeResolve } from "./resolve-rule.mjs";
+import { makeRule } from "./resolve-rule.mjs";
 
 let rule;
 
-export function initialize(data) {
-  rule = makeResolve(data);
+export function initialize(folders) {
+  rule = makeRule(folders);
 }
 
 export async function resolve(specifier, context, nextResolve) {
-  const parentURL = rule.parentFor(specifier, context.parentURL);
-  if (parentURL === undefined) return nextResolve(specifier, context);
+  const [first, second] = rule.parents(specifier, context.parentURL);
   try {
-    return await nextResolve(specifier, { ...context, parentURL });
+    return await nextResolve(specifier, { ...context, parentURL: first });
   } catch (error) {
-    if (!rule.isNotFound(error)) throw error;
-    return nextResolve(specifier, context);
+    if (second === first || !rule.isNotFound(error)) throw error;
+    return nextResolve(specifier, { ...context, parentURL: second });
   }
 }

@@ -1,22 +1,32 @@
-// Which names are looked up in the folder of packages.
+// Which names are looked up in the folder of packages, and whether before or after the usual places.
 import { readFileSync } from "node:fs";
 import { isBuiltin } from "node:module";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
 const notFound = new Set(["ERR_MODULE_NOT_FOUND", "MODULE_NOT_FOUND", "ERR_PACKAGE_PATH_NOT_EXPORTED"]);
 
-export function makeResolve({ source, packages }) {
+export function makeRule(folders) {
+  const source = folders.source.replace(/\/*$/, "/");
+  const packagesFolder = folders.packages.replace(/\/*$/, "/");
+  const packagesFile = packagesFolder + "package.json";
+  const asIfFromPackages = pathToFileURL(packagesFile).href;
   const ownName = nameOf(source);
-  const asIfFrom = pathToFileURL(packages + "package.json").href;
+
+  const isInTree = (parentURL) => {
+    if (!parentURL?.startsWith("file:")) return false;
+    const parent = fileURLToPath(parentURL);
+    return parent.startsWith(source) && !parent.slice(source.length).split("/").includes("node_modules");
+  };
+
   return {
-    // The address to resolve from instead, or undefined where nothing is changed.
-    parentFor(specifier, parentURL) {
-      if (!isBare(specifier) || packageOf(specifier) === ownName) return undefined;
-      if (!parentURL?.startsWith("file:")) return undefined;
-      const parent = fileURLToPath(parentURL);
-      if (!parent.startsWith(source)) return undefined;
-      if (parent.slice(source.length).split("/").includes("node_modules")) return undefined;
-      return asIfFrom;
+    packagesFolder,
+    packagesFile,
+    // The parents to resolve from, one after the other; twice the same where nothing is changed.
+    parents(specifier, parentURL) {
+      const isMapped = specifier.startsWith("#"); // package.json may map it to a package
+      const isMeant = isMapped || (isBare(specifier) && packageOf(specifier) !== ownName);
+      if (!isMeant || !isInTree(parentURL)) return [parentURL, parentURL];
+      return isMapped ? [parentURL, asIfFromPackages] : [asIfFromPackages, parentURL];
     },
     isNotFound: (error) => notFound.has(error?.code),
   };

@@ -6,42 +6,47 @@
 // themselves, other programs and relative paths are left alone.
 import * as module from "node:module";
 import { pathToFileURL } from "node:url";
-import { makeResolve } from "./resolve-rule.mjs";
+import { makeRule } from "./resolve-rule.mjs";
 
 const place = new URL(import.meta.url).searchParams;
-const source = place.get("source").replace(/\/*$/, "/");
-const packages = place.get("packages").replace(/\/*$/, "/");
-const rule = makeResolve({ source, packages });
+const folders = { source: place.get("source"), packages: place.get("packages") };
+const rule = makeRule(folders);
 
+// import: hooks on this thread where Node has them, else (Node 20) on a thread of their own.
 if (typeof module.registerHooks === "function") {
   module.registerHooks({
     resolve(specifier, context, nextResolve) {
-      const parentURL = rule.parentFor(specifier, context.parentURL);
-      if (parentURL === undefined) return nextResolve(specifier, context);
+      if (context.conditions.includes("require")) return nextResolve(specifier, context);
+      const [first, second] = rule.parents(specifier, context.parentURL);
       try {
-        return nextResolve(specifier, { ...context, parentURL });
+        return nextResolve(specifier, { ...context, parentURL: first });
       } catch (error) {
-        if (!rule.isNotFound(error)) throw error;
-        return nextResolve(specifier, context);
+        if (second === first || !rule.isNotFound(error)) throw error;
+        return nextResolve(specifier, { ...context, parentURL: second });
       }
     },
   });
 } else {
-  // Node 20: imports go through hooks on a thread of their own, require through the CommonJS loader.
-  module.register("./resolve-hooks.mjs", import.meta.url, { data: { source, packages } });
-  const { Module } = module.default;
-  const resolveFilename = Module._resolveFilename;
-  Module._resolveFilename = function (request, parent, isMain, options) {
-    const from = parent?.filename;
-    const parentURL =
-      from && !options?.paths ? rule.parentFor(request, pathToFileURL(from).href) : undefined;
-    if (parentURL !== undefined) {
-      try {
-        return resolveFilename.call(this, request, parent, isMain, { paths: [packages] });
-      } catch (error) {
-        if (!rule.isNotFound(error)) throw error;
-      }
-    }
-    return resolveFilename.apply(this, arguments);
-  };
+  module.register("./resolve-hooks.mjs", import.meta.url, { data: folders });
 }
+
+// require: the CommonJS loader takes no other parent from hooks, so its own function is wrapped.
+const { Module } = module.default;
+const resolveFilename = Module._resolveFilename;
+const packagesAsParent = {
+  id: rule.packagesFile,
+  filename: rule.packagesFile,
+  paths: Module._nodeModulePaths(rule.packagesFolder),
+};
+Module._resolveFilename = function (request, parent, isMain, options) {
+  if (!parent?.filename || options?.paths) return resolveFilename.apply(this, arguments);
+  const usual = pathToFileURL(parent.filename).href;
+  const [first, second] = rule.parents(request, usual);
+  const from = (url) => (url === usual ? parent : packagesAsParent);
+  try {
+    return resolveFilename.call(this, request, from(first), isMain, options);
+  } catch (error) {
+    if (second === first || !rule.isNotFound(error)) throw error;
+    return resolveFilename.call(this, request, from(second), isMain, options);
+  }
+};
