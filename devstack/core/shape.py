@@ -29,6 +29,8 @@ def wanted_shape(state: State) -> GatewayShape:
     fixed: list[tuple[str, int]] = []
     for name in sorted(state.stack.services):
         service = state.stack.services[name]
+        if name == GATEWAY:
+            continue
         if service.is_balanced:
             override = state.override(name).replicas
             count = service.replicas if override is None else override

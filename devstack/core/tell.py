@@ -28,7 +28,7 @@ class Line:
     tone: Tone = Tone.INFO
 
 
-def tell(before: State, event: e.Event, after: State) -> Line | None:
+def tell(before: State, event: e.Event, after: State) -> Line | None:  # noqa: C901 - a table
     """The line for an event; `before` and `after` are the States around it."""
     match event:
         case e.PrepareStarted(service=service):

@@ -87,6 +87,8 @@ class AddressBook:
         self.problems = []
         wanted: dict[str, Listen] = {}
         for name, service in stack.services.items():
+            if name == GATEWAY:
+                continue
             for endpoint in service.endpoints:
                 key = _key(name, endpoint, service)
                 kept = self._listens.get(key)
@@ -99,6 +101,8 @@ class AddressBook:
             self.gateway_listen = None
         elif not self._keeps_gateway(stack.gateway.port, stack.gateway.fixed):
             self.gateway_listen = self._choose_gateway(stack.gateway.port, stack.gateway.fixed)
+        if self.gateway_listen is not None:
+            self._listens[GATEWAY] = self.gateway_listen
         self._remember()
 
     def _could_be(self, name: str, endpoint: Endpoint, key: str, kept: Listen) -> bool:
@@ -177,7 +181,7 @@ class AddressBook:
             return self.gateway_url() if name == GATEWAY else None
         found = self._endpoint(service, endpoint)
         address = self.resolve(name, found, consumer)
-        if isinstance(service.program, EngineProgram):
+        if isinstance(service.program, EngineProgram) and name != GATEWAY:
             program = service.program
             return self._engine_url(
                 program.engine,
@@ -195,10 +199,10 @@ class AddressBook:
         return f"http://{listen.address}:{listen.port}" if listen is not None else None
 
     def user(self, service: Service) -> str:
-        """The user a database is used as."""
+        """The user a database is used as; empty where the server asks nobody who they are."""
         program = service.program
         assert isinstance(program, EngineProgram)
-        return program.user or service.name.replace("-", "_")
+        return program.user or ""
 
     def database(self, service: Service) -> str:
         """The name of the database in its server."""
@@ -210,10 +214,10 @@ class AddressBook:
         """The password of a database: as the file says, else generated for the checkout."""
         program = service.program
         assert isinstance(program, EngineProgram)
-        if program.engine in ("nats", "nginx"):
-            return ""
         if program.password is not None:
             return str(program.password)
+        if not program.user:
+            return ""
         return self._identity.password(service.name)
 
     def _endpoint(self, service: Service, name: str | None) -> Endpoint:
