@@ -1,0 +1,1 @@
+"""The process that starts all others, its warden, and the protocol between it and the controller."""

@@ -56,12 +56,11 @@ def start_daemon(tag: str, role: str) -> None:
     if os.fork() == 0:
         os.setsid()
         if os.fork() == 0:
-            os.close(reader)
-            os.write(writer, b"x")
             null = os.open(os.devnull, os.O_RDWR)
             for descriptor in (0, 1, 2):
                 os.dup2(null, descriptor)
-            os.closerange(3, 4096)
+            os.closerange(3, writer)
+            os.closerange(writer + 1, 4096)  # exec closes this one, which tells the parent
             sleeper(tag, role, {} if role == "bare" else dict(os.environ))
         os._exit(0)
     os.close(writer)
