@@ -1,0 +1,172 @@
+"""The life of a replica up to its end; phases move forward only."""
+
+from dataclasses import replace
+from typing import Any
+
+from devstack.core import events as e
+from devstack.core import policy
+from devstack.core.reducers.edit import (
+    edit_replica,
+    edit_service,
+    edit_slot,
+    with_item,
+)
+from devstack.core.state import (
+    Phase,
+    Replica,
+    State,
+)
+
+
+def replica_start_requested(state: State, event: e.ReplicaStartRequested) -> State:
+    slot = state.of(event.service).slot(event.slot)
+    fresh: dict[str, Any] = {}
+    if slot.failed_revision != event.revision:
+        fresh = {"failures": 0, "failed_revision": None, "blocked": "", "finished": False}
+    state = edit_slot(state, event.service, event.slot, started=slot.started + 1, **fresh)
+    replica = Replica(
+        id=event.replica,
+        service=event.service,
+        slot=event.slot,
+        revision=event.revision,
+        phase=Phase.STARTING,
+        cause=event.cause,
+        requested_at=event.at,
+    )
+    return replace(state, replicas=with_item(state.replicas, event.replica, replica))
+
+
+def replica_spawned(state: State, event: e.ReplicaSpawned) -> State:
+    replica = state.replicas.get(event.replica)
+    if replica is None:
+        return state
+    advance = replica.phase is Phase.STARTING and not event.has_startup_probe
+    return edit_replica(
+        state,
+        replica,
+        pid=event.pid,
+        spawned=True,
+        addresses=event.addresses,
+        started_at=event.started_at,
+        phase=Phase.RUNNING if advance else replica.phase,
+    )
+
+
+def replica_adopted(state: State, event: e.ReplicaAdopted) -> State:
+    if event.replica in state.replicas:
+        return state
+    replica = Replica(
+        id=event.replica,
+        service=event.service,
+        slot=event.slot,
+        revision=event.revision,
+        phase=Phase.RUNNING,
+        cause="adopted",
+        ready=event.ready,
+        was_ready=event.ready,
+        ready_at=event.at if event.ready else None,
+        pid=event.pid,
+        spawned=True,
+        addresses=event.addresses,
+        requested_at=event.at,
+        started_at=event.started_at,
+    )
+    state = replace(state, replicas=with_item(state.replicas, replica.id, replica))
+    if event.slot is not None:
+        number = int(event.replica.rpartition("#")[2] or 0)
+        known = state.of(event.service).slot(event.slot).started
+        state = edit_slot(state, event.service, event.slot, started=max(known, number))
+    return state
+
+
+def startup_passed(state: State, event: e.StartupPassed) -> State:
+    replica = state.replicas.get(event.replica)
+    if replica is None or replica.phase is not Phase.STARTING:
+        return state
+    return edit_replica(state, replica, phase=Phase.RUNNING)
+
+
+def readiness_changed(state: State, event: e.ReadinessChanged) -> State:
+    replica = state.replicas.get(event.replica)
+    if replica is None or replica.phase is Phase.STOPPING:
+        return state
+    changed = replica.ready != event.ready
+    state = edit_replica(
+        state,
+        replica,
+        ready=event.ready,
+        was_ready=replica.was_ready or event.ready,
+        ready_at=(event.at if event.ready else None) if changed else replica.ready_at,
+        reason="" if event.ready else event.reason,
+    )
+    if not changed:
+        return state
+    service = state.of(replica.service)
+    if replica.was_ready:
+        recent = tuple(
+            at
+            for at in (*service.ready_changes, event.at)
+            if event.at - at <= policy.FLAPPING_WINDOW_SECONDS
+        )
+        state = edit_service(state, replica.service, ready_changes=recent)
+    if event.ready and replica.revision == service.desired:
+        state = edit_service(
+            state,
+            replica.service,
+            good=service.desired,
+            good_artifact=service.artifact,
+            rollout_error=None,
+        )
+    return state
+
+
+def replica_listens(state: State, event: e.ReplicaListens) -> State:
+    replica = state.replicas.get(event.replica)
+    if replica is None:
+        return state
+    return edit_replica(state, replica, addresses=event.addresses)
+
+
+def liveness_failed(state: State, event: e.LivenessFailed) -> State:
+    replica = state.replicas.get(event.replica)
+    if replica is None or replica.phase is Phase.STOPPING:
+        return state
+    return edit_replica(state, replica, alive=False, reason=event.reason)
+
+
+def replica_warned(state: State, event: e.ReplicaWarned) -> State:
+    replica = state.replicas.get(event.replica)
+    if replica is None:
+        return state
+    warnings = state.of(replica.service).warnings
+    if event.message in warnings:
+        return state
+    return edit_service(state, replica.service, warnings=(*warnings, event.message)[-5:])
+
+
+def replica_drain_requested(state: State, event: e.ReplicaDrainRequested) -> State:
+    replica = state.replicas.get(event.replica)
+    if replica is None or replica.phase is Phase.STOPPING:
+        return state
+    return edit_replica(state, replica, draining=True, stop_cause=event.cause)
+
+
+def replica_drained(state: State, event: e.ReplicaDrained) -> State:
+    replica = state.replicas.get(event.replica)
+    if replica is None or not replica.draining:
+        return state
+    return edit_replica(state, replica, drained=True)
+
+
+def replica_stop_requested(state: State, event: e.ReplicaStopRequested) -> State:
+    replica = state.replicas.get(event.replica)
+    if replica is None:
+        return state
+    return edit_replica(
+        state,
+        replica,
+        phase=Phase.STOPPING,
+        ready=False,
+        stop_cause=event.cause,
+        stop_is_failure=event.is_failure,
+    )

@@ -1,0 +1,1 @@
+"""The rules of `reconcile`, by subject: each is a function of State that adds to a draft of the plan."""

@@ -1,0 +1,38 @@
+"""When NGINX is told: the routing table follows readiness, the configuration follows the shape."""
+
+from devstack.core.model import GATEWAY
+from devstack.core.ops import LoadGateway, SetRoutes
+from devstack.core.rules.draft import Draft
+from devstack.core.rules.ending import leaving
+from devstack.core.shape import wanted_shape, wanted_table
+from devstack.core.state import State
+
+
+def set_routes(state: State, draft: Draft) -> None:
+    """The routing table follows readiness, one replacement at a time."""
+    if not state.gateway_running or state.gateway.setting is not None:
+        return
+    table = wanted_table(state, frozenset(leaving(state)))
+    if table == state.gateway.table:
+        return
+    if draft.now < state.gateway.routes_retry_at:
+        draft.wake(state.gateway.routes_retry_at)
+        return
+    draft.op("routes", SetRoutes(table, "ready replicas changed"))
+
+
+def load_gateway(state: State, draft: Draft) -> None:
+    """NGINX is given a new configuration when names, routes or slots changed."""
+    if state.closing or state.gateway.loading is not None:
+        return
+    if not any(r.is_serving for r in state.replicas_of(GATEWAY)):
+        return
+    shape = wanted_shape(state)
+    if shape == state.gateway.loaded:
+        return
+    error = state.gateway.load_error
+    if error is not None and error[0] == shape:
+        draft.hold(GATEWAY, None, error[1], state.gateway.load_retry_at)
+        if draft.now < state.gateway.load_retry_at:
+            return
+    draft.op("load", LoadGateway(shape, "routes or slots changed"))
