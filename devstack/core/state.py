@@ -82,6 +82,20 @@ class Replica:
 
 
 @dataclass(frozen=True, slots=True)
+class Attempts:
+    """How replicas of one revision fared in a slot."""
+
+    revision: str | None = None
+    failures: int = 0
+    """In a row."""
+    retry_at: float = 0.0
+    blocked: str = ""
+    """Why it will not be tried again."""
+    finished: bool = False
+    """It ended as it should and is not to be filled again."""
+
+
+@dataclass(frozen=True, slots=True)
 class Slot:
     """What outlives the replicas of (service, index)."""
 
@@ -97,6 +111,14 @@ class Slot:
     """Why it will not be tried again; forgotten with the next revision or `up`."""
     finished: bool = False
     """It ended as it should and is not to be filled again (`restart: on-failure` and code 0)."""
+    older: Attempts = Attempts()
+    """The same of a revision that stands in while the desired one fails: each waits for its own."""
+
+    def attempts(self, revision: str | None) -> Attempts:
+        """How replicas of this revision fared here; a revision never tried starts afresh."""
+        if revision is not None and self.failed_revision == revision:
+            return Attempts(revision, self.failures, self.retry_at, self.blocked, self.finished)
+        return self.older if self.older.revision == revision else Attempts(revision)
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,9 +272,9 @@ class State:
     def is_started(self, name: str) -> bool:
         return any(r.phase is Phase.RUNNING for r in self.replicas_of(name))
 
-    def job_key(self, name: str) -> str | None:
-        """What a job has to complete for: its revision and the data it works on."""
-        revision = self.wanted_revision(name)
+    def job_key(self, name: str, revision: str | None = None) -> str | None:
+        """What a job has to complete for: its revision (the wanted one) and the data it works on."""
+        revision = revision if revision is not None else self.wanted_revision(name)
         service = self._listed.get(name)
         if revision is None or service is None:
             return None
