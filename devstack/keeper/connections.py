@@ -139,13 +139,15 @@ class Listener:
         self.close()
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         umask = os.umask(0o077)
+        temporary = f"{self._path}.new"
         try:
-            remove_file(self._path)
-            listening.bind(self._path)
+            remove_file(temporary)
+            listening.bind(temporary)
         finally:
             os.umask(umask)
         listening.listen(BACKLOG)
         listening.setblocking(False)
+        os.rename(temporary, self._path)  # whoever finds the file finds somebody who listens
         status = os.lstat(self._path)
         self._identity = status.st_dev, status.st_ino
         self._socket = listening
