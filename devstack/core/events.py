@@ -11,6 +11,16 @@ from devstack.core.model import Stack
 from devstack.core.routes import RoutingTable
 
 
+_SIGNALS = {1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS"} | {
+    8: "SIGFPE",
+    9: "SIGKILL",
+    11: "SIGSEGV",
+    13: "SIGPIPE",
+    15: "SIGTERM",
+}
+"""Names of signal(7) that end programs, for messages; numbers as on Linux."""
+
+
 @dataclass(frozen=True, slots=True)
 class Exit:
     """How an execution ended."""
@@ -31,7 +41,9 @@ class Exit:
     def __str__(self) -> str:
         if self.message:
             return self.message
-        return f"killed by signal {self.signal}" if self.signal else f"exited with code {self.code}"
+        if self.signal:
+            return f"killed by {_SIGNALS.get(self.signal, f'signal {self.signal}')}"
+        return f"exited with code {self.code}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ class Controller:
         *,
         state: State | None = None,
         journal: Journal | None = None,
+        on_event: Callable[[State, Event, State], None] | None = None,
         on_settled: Callable[[State, Plan], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -45,6 +46,7 @@ class Controller:
         self.plan = Plan()
         self.journal = journal if journal is not None else Journal()
         self._operations = operations
+        self._on_event = on_event
         self._on_settled = on_settled
         self._clock = clock
         self._inbox: asyncio.Queue[Event] = asyncio.Queue()
@@ -84,8 +86,11 @@ class Controller:
             self._record(self._inbox.get_nowait())
 
     def _record(self, event: Event) -> None:
-        self.state = reduce(self.state, event)
+        before = self.state
+        self.state = reduce(before, event)
         self.journal.append(event, time.time())
+        if self._on_event is not None:
+            self._on_event(before, event, self.state)
 
     def _settle(self, tasks: asyncio.TaskGroup) -> None:
         """Reconcile until dry; every op's intent is recorded before it runs (laws 1 and 2)."""

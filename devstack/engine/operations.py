@@ -168,9 +168,9 @@ class Operations:
             artifact = await runtime.prepare(service, revision)
         except PrepareFailed as error:
             post(e.PrepareFailed(name, revision, str(error)))
-        except RuntimeUnavailable as error:
+        except RuntimeUnavailable:
+            # the runtime itself tells that it is lost, and when it is back
             post(e.PrepareAbandoned(name, revision))
-            post(e.RuntimeLost(service.runtime.value, str(error)))
         else:
             post(e.PrepareSucceeded(name, revision, artifact))
 
@@ -194,9 +194,8 @@ class Operations:
                 )
             )
             return
-        except RuntimeUnavailable as error:
+        except RuntimeUnavailable:
             post(e.ReplicaStartSkipped(op.replica))
-            post(e.RuntimeLost(service.runtime.value, str(error)))
             return
         post(
             e.ReplicaSpawned(

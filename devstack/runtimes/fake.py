@@ -6,10 +6,18 @@ start=fail never_ready`. Times are seconds. Replicas are timers; nothing runs.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from devstack.core.events import Artifact, Exit, ObservedReplica
+from devstack.core.events import (
+    Artifact,
+    Event,
+    Exit,
+    ObservedReplica,
+    ReadinessChanged,
+    StartupPassed,
+)
 from devstack.core.model import FakeProgram, Service, Stop
 from devstack.runtimes.base import (
     ExecPlan,
@@ -203,3 +211,43 @@ class FakeWorkloads:
 
     async def exec(self, replica: str, command: tuple[str, ...]) -> ExecPlan:
         return ExecPlan(argv=("echo", *command))
+
+
+class Watched(Protocol):
+    """What the prober must know of a replica."""
+
+    @property
+    def replica(self) -> str: ...
+
+    @property
+    def service(self) -> Service: ...
+
+
+class FakeProber:
+    """Asks fake replicas; a `Prober` of the engine for `run: fake`."""
+
+    LOOK_SECONDS = 0.01
+
+    def __init__(self, replicas: FakeReplicas) -> None:
+        self._replicas = replicas
+        self._watched: dict[str, tuple[Callable[[Event], None], bool | None]] = {}
+
+    async def serve(self) -> None:
+        """Look at all watched replicas, again and again."""
+        while True:
+            for replica, (post, known) in list(self._watched.items()):
+                ready = self._replicas.is_ready(replica)
+                if ready != known:
+                    self._watched[replica] = (post, ready)
+                    post(ReadinessChanged(replica, ready=ready, reason="" if ready else "not yet"))
+            await asyncio.sleep(self.LOOK_SECONDS)
+
+    def watch(self, target: Watched, post: Callable[[Event], None]) -> None:
+        """Begin asking a replica; its startup probe passes at once."""
+        if target.service.startup is not None:
+            post(StartupPassed(target.replica))
+        self._watched[target.replica] = (post, None)
+
+    def forget(self, replica: str) -> None:
+        """Stop asking."""
+        self._watched.pop(replica, None)

@@ -126,6 +126,11 @@ class KeeperLink:
         await self.start(spec)
         return await self.wait(spec.key)
 
+    async def run_for(self, spec: SpawnSpec, timeout_seconds: float) -> Exit:
+        """As `run`, but it and all it started are killed at the time-out (TimeoutError)."""
+        async with asyncio.timeout(timeout_seconds):
+            return await self.run(spec)
+
     async def start(self, spec: SpawnSpec) -> Process:
         """Start a step; somebody then calls `wait`."""
         await self._opened.wait()

@@ -49,6 +49,8 @@ class ProcessRuntime:
     tell: Callable[[str, Progress], None]
     _replicas: dict[str, Service] = field(default_factory=dict)
     _signals: dict[str, int] = field(default_factory=dict)
+    _specs: dict[str, SpawnSpec] = field(default_factory=dict)
+    _ports: dict[str, dict[str, int]] = field(default_factory=dict)
 
     async def prepare(self, service: Service, revision: str) -> Artifact:
         """See `ReplicaRuntime.prepare`."""
@@ -85,6 +87,8 @@ class ProcessRuntime:
             meta=json.dumps(meta),
         )
         self._replicas[order.replica] = service
+        self._specs[order.replica] = spec
+        self._ports[order.replica] = _ports(launch.addresses)
         if launch.stop_signal is not None:
             self._signals[order.replica] = launch.stop_signal
         try:
@@ -123,17 +127,41 @@ class ProcessRuntime:
             await self.link.client.ack(exit_.key)
         return Recovery(tuple(running), tuple(ended))
 
-    def remember(self, replica: str, service: Service) -> None:
+    def remember(self, recovered: Recovered, service: Service) -> None:
         """A recovered replica is looked after like one that was started here."""
-        self._replicas[replica] = service
+        self._replicas[recovered.replica] = service
+        self._ports[recovered.replica] = _ports(recovered.addresses)
+
+    def ports_of(self, replica: str) -> Mapping[str, int]:
+        """Endpoint name → port of a replica that runs."""
+        return self._ports.get(replica, {})
+
+    def beside(self, replica: str, key: str, argv: tuple[str, ...]) -> SpawnSpec | None:
+        """A program started as the replica is: its environment, folder and view. None when it is gone."""
+        service = self._replicas.get(replica)
+        if service is None:
+            return None
+        spec = self._specs.get(replica)
+        if spec is not None:
+            return SpawnSpec(
+                key=key, group=spec.group, argv=argv, env=spec.env, cwd=spec.cwd, view=spec.view
+            )
+        variables = self.surroundings.variables(service, self.ports_of(replica))
+        return SpawnSpec(
+            key=key,
+            group=service.name,
+            argv=argv,
+            env={v.name: v.value for v in variables},
+            cwd=str(self.stack_folder),
+            view=View(hosts=self.surroundings.hosts_file()),
+        )
 
     async def exec(self, replica: str, command: tuple[str, ...]) -> ExecPlan:
         """The replica's environment and folder; its names through the keeper's own view."""
-        service = self._replicas.get(replica)
-        if service is None:
+        spec = self.beside(replica, "", command)
+        if spec is None:
             raise RuntimeUnavailable(f"{replica} does not run")
-        variables = {v.name: v.value for v in self.surroundings.variables(service, {})}
-        return ExecPlan(argv=command, environment=variables, cwd=str(self.stack_folder))
+        return ExecPlan(argv=spec.argv, environment=spec.env, cwd=spec.cwd)
 
     async def stats(self) -> Mapping[str, Stats]:
         """What each replica with all its descendants uses."""
@@ -173,8 +201,14 @@ class ProcessRuntime:
     def _forget(self, replica: str) -> None:
         service = self._replicas.pop(replica, None)
         self._signals.pop(replica, None)
+        self._specs.pop(replica, None)
+        self._ports.pop(replica, None)
         if service is not None:
             self._programs(service).release(replica)
+
+
+def _ports(addresses: tuple[tuple[str, str], ...]) -> dict[str, int]:
+    return {name: int(literal.rpartition(":")[2]) for name, literal in addresses}
 
 
 def _recovered(process: Process) -> Recovered | None:

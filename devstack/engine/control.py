@@ -1,0 +1,344 @@
+"""The engine as the control socket sees it: what people ask for, turned into events and waited for."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
+
+from devstack.api.control import EnvLine, Outcome, Told, UpRequest
+from devstack.config.load import load
+from devstack.config.problems import ConfigError
+from devstack.core import events as e
+from devstack.core.env import masked
+from devstack.core.model import Kind
+from devstack.core.ops import Plan
+from devstack.core.outcome import is_current, is_down, is_scaled, is_settled, update_failure
+from devstack.core.state import State
+from devstack.core.view import failures_for_good, service_view, service_views
+from devstack.engine.addresses import Consumer
+from devstack.engine.session import Session
+from devstack.engine.waiting import wait_until
+from devstack.engine.why import explain
+from devstack.engines.placement import remove_data, unprivileged_root
+from devstack.keeper.client import KeeperRefused, KeeperUnreachable, ProtocolMismatch
+from devstack.runtimes.process.programs import CannotLaunch
+
+
+class StackControl:
+    """See the module's docstring; implements `api.control.Control`."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._up = asyncio.Lock()
+        self._work: set[asyncio.Task[None]] = set()
+
+    # ── looking ───────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def state(self) -> State:
+        return self._session.state
+
+    @property
+    def plan(self) -> Plan:
+        return self._session.plan
+
+    @property
+    def now(self) -> float:
+        return time.monotonic()
+
+    @property
+    def logs(self) -> Path:
+        return self._session.folders.logs
+
+    def gateway_url(self) -> str | None:
+        """See `Control.gateway_url`."""
+        return self._session.engine.book.gateway_url() if self._session.is_open else None
+
+    def url(self, service: str) -> str | None:
+        """See `Control.url`; a database's without user and password."""
+        if not self._session.is_open or not self.state.is_listed(service):
+            return None
+        definition = self.state.definition(service)
+        book = self._session.engine.book
+        url = book.url(service, Consumer.HOST)
+        if url is None or definition is None or "@" not in url:
+            return url
+        scheme, _, rest = url.partition("://")
+        return f"{scheme}://{rest.rpartition('@')[2]}"
+
+    def notes(self) -> tuple[str, ...]:
+        """See `Control.notes`."""
+        if not self._session.is_open:
+            return ()
+        engine = self._session.engine
+        told = engine.link.client.capabilities
+        found: list[str] = []
+        if engine.book.names:
+            found.append(f"names: every service by its own name ({told.hosts_how})")
+        else:
+            found.append(f"names: none, services are at 127.0.0.1 ({told.hosts_how})")
+        if os.geteuid() == 0:
+            servers = told.unprivileged
+            found.append(f"running as root: servers that refuse root use: {servers}")
+        return (*found, *engine.book.problems)
+
+    def why(self, service: str) -> tuple[str, ...]:
+        """See `Control.why`."""
+        return explain(self.state, self.plan, service, self.now)
+
+    def env(self, service: str) -> tuple[EnvLine, ...]:
+        """See `Control.env`: as the replica in slot 1 has it, or would have it."""
+        definition = self.state.definition(service)
+        if definition is None or not self._session.is_open:
+            return ()
+        engine = self._session.engine
+        running = next((r.id for r in self.state.replicas_of(service) if r.is_current), None)
+        ports = dict(engine.runtime.ports_of(running)) if running is not None else {}
+        if not ports:
+            ports = {p.name: n[0] for p, n in engine.book.slot_ports(definition, 1)}
+        try:
+            variables = engine.surroundings.variables(definition, ports)
+        except CannotLaunch as error:
+            return (EnvLine("", str(error), "error", ()),)
+        return tuple(EnvLine(v.name, masked(v), v.origin, v.overrides) for v in variables)
+
+    async def follow(self) -> AsyncIterator[Told]:
+        """See `Control.follow`."""
+        async for told in self._session.board.follow():
+            yield told
+
+    # ── up and down ───────────────────────────────────────────────────────────────────────────
+
+    async def up(self, request: UpRequest) -> Outcome:
+        """See `Control.up`."""
+        async with self._up:
+            if self.state.closing or self._session.ended.is_set():
+                return Outcome(1, ("cannot start: the stack is stopping", "hint: try again"))
+            try:
+                loaded = await asyncio.to_thread(load, request.file, request.environment)
+            except ConfigError as error:
+                return Outcome(2, tuple(str(error).splitlines()))
+            try:
+                if not self._session.is_open:
+                    await self._session.open(request.environment, offline=request.offline)
+                await self._session.apply(loaded, request.environment, offline=request.offline)
+            except ProtocolMismatch as error:
+                return Outcome(1, (str(error), "hint: devstack down, then devstack up"))
+            except (KeeperUnreachable, OSError) as error:
+                return Outcome(1, (f"cannot start the stack: {error}",))
+            return Outcome(0, tuple(w.render() for w in loaded.warnings))
+
+    async def wait_settled(self, timeout_seconds: float) -> Outcome:
+        """See `Control.wait_settled`."""
+        return await wait_until(
+            self._session,
+            lambda state: is_settled(state, self.now),
+            lambda state, now: self._with_remark(
+                [f"{name}: {reason}" for name, reason in failures_for_good(state, self.plan, now)]
+            ),
+            lambda state, now: self._with_remark(
+                [f"not ready after {timeout_seconds:g} s:", *self._unready(state, now)]
+            ),
+            timeout_seconds,
+        )
+
+    def _unready(self, state: State, now: float) -> list[str]:
+        return [
+            f"{view.name} is {view.word}: {view.reason}".rstrip(": ")
+            for view in service_views(state, self.plan, now)
+            if not view.word.is_settled
+        ]
+
+    def _with_remark(self, reasons: list[str]) -> tuple[str, ...]:
+        """The reasons and what became of the rest; nothing when there are none."""
+        if not reasons:
+            return ()
+        count = sum(1 for r in self.state.replicas.values() if r.ready)
+        return (*reasons, f"what did start keeps running ({count} ready); devstack down stops it")
+
+    async def down(self, *, volumes: bool) -> Outcome:
+        """See `Control.down`."""
+        session = self._session
+        if not session.began.is_set():
+            session.ended.set()
+            return Outcome(0, ("nothing was running",))
+        count = len({r.service for r in self.state.replicas.values()})
+        if not self.state.closing:
+            session.post(e.DownRequested("down"))
+        await session.ended.wait()
+        lines = [f"stopped {count} services"]
+        if volumes:
+            lines += await asyncio.to_thread(self._remove_volumes)
+        return Outcome(0, tuple(lines))
+
+    def _remove_volumes(self) -> list[str]:
+        folder = self._session.folders.data
+        removed = []
+        for data in sorted(folder.iterdir()) if folder.is_dir() else ():
+            if data.is_dir() or data.is_symlink():
+                remove_data(data)
+                removed.append(f"removed {data}")
+            else:
+                data.unlink()
+        root = unprivileged_root(self._session.places.stack_id)
+        if root.exists():
+            shutil.rmtree(root, ignore_errors=True)
+            removed.append(f"removed {root}")
+        return removed
+
+    def leave(self) -> None:
+        """See `Control.leave`."""
+        self._do(self._session.leave())
+
+    def kill_all(self) -> None:
+        """See `Control.kill_all`."""
+        if not self._session.began.is_set():
+            return
+        if not self.state.closing:
+            self._session.post(e.DownRequested("killed"))
+        self._do(self._kill_all())
+
+    async def _kill_all(self) -> None:
+        for replica in list(self.state.replicas):
+            with contextlib.suppress(KeeperUnreachable, KeeperRefused):
+                await self._session.engine.link.client.kill(replica)
+
+    # ── leases ────────────────────────────────────────────────────────────────────────────────
+
+    def hold_lease(self) -> None:
+        """See `Control.hold_lease`."""
+        self._session.is_detached = False
+        self._do(self._session.set_detached(False))
+
+    def release_lease(self, *, lost: bool) -> None:
+        """See `Control.release_lease`."""
+        if not self._session.began.is_set():
+            self._session.ended.set()
+        elif not self.state.closing:
+            cause = "the terminal that held the stack is gone" if lost else "interrupted"
+            self._session.post(e.DownRequested(cause))
+
+    def detach(self) -> None:
+        """See `Control.detach`."""
+        self._session.is_detached = True
+        self._do(self._session.set_detached(True))
+
+    def _do(self, work: Coroutine[object, object, None]) -> None:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
+        self._work.add(task)
+        task.add_done_callback(self._work.discard)
+
+    # ── single services ───────────────────────────────────────────────────────────────────────
+
+    async def scale(
+        self, service: str, replicas: int | None, *, wait: bool, timeout_seconds: float
+    ) -> Outcome:
+        """See `Control.scale`; answers when the wanted number serves and routes are in force."""
+        definition = self.state.definition(service)
+        assert definition is not None
+        refusal = _cannot_scale(definition.kind, definition.has_fixed_port, service, replicas)
+        if refusal is not None:
+            return refusal
+        self._session.post(e.ScaleRequested(service, replicas))
+        count = definition.replicas if replicas is None else replicas
+        if not wait:
+            return Outcome(0, (f"{service} is being scaled to {count}",))
+        outcome = await self._wait_for(
+            service,
+            lambda state: state.wanted_count(service) == count and is_scaled(state, service),
+            timeout_seconds,
+        )
+        return outcome if not outcome.ok else Outcome(0, (f"{service}: {count} serving",))
+
+    async def restart(self, service: str, *, wait: bool, timeout_seconds: float) -> Outcome:
+        """See `Control.restart`: the current source, prepared and put in place by the update rule."""
+        definition = self.state.definition(service)
+        assert definition is not None
+        before = self.state.wanted_revision(service)
+        if self._session.is_open and definition.runtime.owns_replicas:
+            runtime = self._session.engine.operations.replicas[definition.runtime]
+            digest = await runtime.source_digest(definition)
+            if digest != self.state.of(service).source:
+                self._session.post(e.SourceChanged(service, digest))
+        self._session.post(e.RestartRequested(service))
+        if not wait:
+            return Outcome(0, (f"{service} is being restarted",))
+        outcome = await self._wait_for(
+            service,
+            lambda state: state.wanted_revision(service) != before and is_current(state, service),
+            timeout_seconds,
+        )
+        return outcome if not outcome.ok else Outcome(0, (f"{service}: restarted",))
+
+    async def stop(self, service: str, *, wait: bool, timeout_seconds: float) -> Outcome:
+        """See `Control.stop`."""
+        self._session.post(e.StopRequested(service))
+        if not wait:
+            return Outcome(0, (f"{service} is being stopped",))
+        outcome = await self._wait_for(
+            service,
+            lambda state: state.override(service).stopped and is_down(state, service),
+            timeout_seconds,
+        )
+        return outcome if not outcome.ok else Outcome(0, (f"{service}: stopped",))
+
+    async def start(self, service: str, *, wait: bool, timeout_seconds: float) -> Outcome:
+        """See `Control.start`."""
+        self._session.post(e.StartRequested(service))
+        if not wait:
+            return Outcome(0, (f"{service} is being started",))
+        outcome = await self._wait_for(
+            service,
+            lambda state: not state.override(service).stopped and is_current(state, service),
+            timeout_seconds,
+        )
+        return outcome if not outcome.ok else Outcome(0, (f"{service}: started",))
+
+    async def reset(self, database: str, *, timeout_seconds: float) -> Outcome:
+        """See `Control.reset`."""
+        was_stopped = self.state.override(database).stopped
+        stopped = await self.stop(database, wait=True, timeout_seconds=timeout_seconds)
+        if not stopped.ok:
+            return stopped
+        folder = self._session.folders.data / database
+        await asyncio.to_thread(remove_data, folder)
+        self._session.engine.servers.forget(database)
+        self._session.post(e.DataReset(database))
+        if was_stopped:
+            return Outcome(0, (f"{database}: data removed; it stays stopped",))
+        started = await self.start(database, wait=True, timeout_seconds=timeout_seconds)
+        return started if not started.ok else Outcome(0, (f"{database}: made anew",))
+
+    async def _wait_for(
+        self, service: str, is_so: Callable[[State], bool], timeout_seconds: float
+    ) -> Outcome:
+        def cannot(state: State, now: float) -> tuple[str, ...]:
+            # what was asked is recorded before anything that could fail because of it
+            failure = update_failure(state, service, now)
+            return tuple(failure.splitlines())
+
+        def late(state: State, now: float) -> tuple[str, ...]:
+            view = service_view(state, self.plan, service, now)
+            reason = f": {view.reason}" if view.reason else ""
+            return (f"{service} is {view.word} after {timeout_seconds:g} s{reason}",)
+
+        await asyncio.sleep(0)
+        return await wait_until(self._session, is_so, cannot, late, timeout_seconds)
+
+
+def _cannot_scale(kind: Kind, fixed: bool, service: str, replicas: int | None) -> Outcome | None:
+    """Why a service must not be scaled; None when it may."""
+    if kind is not Kind.SERVICE:
+        return Outcome(2, (f"cannot scale {service}: it is a {kind}",))
+    if fixed and replicas is not None and replicas > 1:
+        return Outcome(
+            2,
+            (
+                f"cannot scale {service} to {replicas}: it listens on a fixed port",
+                "hint: let it read $PORT, and write `port: NUMBER` instead of `{fixed: NUMBER}`",
+            ),
+        )
+    return None

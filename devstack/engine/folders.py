@@ -1,0 +1,83 @@
+"""The folders of a checkout that devstack writes: `.devstack/` beside the stack file, and what is in it."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """Paths below `.devstack`, or below `.devstack/NAME` for a stack file of another name."""
+
+    root: Path
+
+    @classmethod
+    def of(cls, stack_file: Path) -> "Folders":
+        """The folders of a stack file (resolved)."""
+        base = stack_file.parent / ".devstack"
+        return cls(base if stack_file.name == "stack.yaml" else base / stack_file.stem)
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def state(self) -> Path:
+        return self.root / "state"
+
+    @property
+    def snapshot(self) -> Path:
+        return self.state / "snapshot.json"
+
+    @property
+    def addresses(self) -> Path:
+        return self.state / "addresses.json"
+
+    @property
+    def gateway(self) -> Path:
+        return self.state / "gateway"
+
+    @property
+    def identity(self) -> Path:
+        return self.root / "identity.json"
+
+    @property
+    def jobs(self) -> Path:
+        """Which jobs completed, beside the data they worked on."""
+        return self.data / "jobs.json"
+
+    def make(self, schema: Callable[[], dict[str, Any]]) -> None:
+        """Make what is missing; git is told to look at none of it."""
+        for folder in (self.data, self.logs, self.state):
+            folder.mkdir(parents=True, exist_ok=True)
+        self.state.chmod(0o700)
+        base = self.root if self.root.name == ".devstack" else self.root.parent
+        ignore = base / ".gitignore"
+        if not ignore.exists():
+            ignore.write_text("*\n")
+        text = json.dumps(schema(), indent=1)
+        target = base / "schema.json"
+        if not target.exists() or target.read_text() != text:
+            target.write_text(text)
+
+
+def read_jobs(path: Path) -> dict[str, list[str]]:
+    """Job → keys it completed for; empty when nothing is known."""
+    try:
+        raw = json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return raw if isinstance(raw, dict) else {}
+
+
+def write_jobs(path: Path, completed: dict[str, list[str]]) -> None:
+    """Remember completed jobs, atomically."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(completed))
+    temporary.replace(path)

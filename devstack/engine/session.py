@@ -1,0 +1,315 @@
+"""The life of one stack's engine: open (or adopt what runs), apply stack files, end.
+
+up ─▶ load ─▶ open: keeper, snapshot, adoption ─▶ apply ─▶ … ─▶ down ─▶ keeper ends, wishes forgotten
+"""
+
+import asyncio
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from devstack.bootstrap.interpreter import cache_folder, module_command
+from devstack.config.load import Loaded
+from devstack.config.schema import json_schema
+from devstack.core import events as e
+from devstack.core.model import GATEWAY, SourceProgram, Stack
+from devstack.core.ops import Plan
+from devstack.core.state import State
+from devstack.core.tell import Line, Tone, tell
+from devstack.engine import identity as identities
+from devstack.engine.assembly import Engine, assemble
+from devstack.engine.board import Board
+from devstack.engine.controller import Controller
+from devstack.engine.folders import Folders, read_jobs, write_jobs
+from devstack.engine.operations import ProbeTarget
+from devstack.engine.snapshot import Snapshot
+from devstack.keeper.client import Command, KeeperClient, KeeperRefused, KeeperUnreachable
+from devstack.keeper.marks import boot_id
+from devstack.keeper.places import Places
+from devstack.provision.tool import Settings
+from devstack.runtimes.base import Recovered, Recovery
+
+ADOPTION_SECONDS = 1.5
+"""How long the routing table of an adopted gateway is left alone while replicas are asked anew."""
+
+
+class Session:
+    """One stack while a controller looks after it."""
+
+    def __init__(self, places: Places, stack_file: Path, *, open_files: int | None) -> None:
+        self.places = places
+        self.file = stack_file
+        self.folders = Folders.of(stack_file)
+        self.board = Board()
+        self.environment: dict[str, str] = {}
+        self.stack: Stack | None = None
+        self.began = asyncio.Event()
+        self.ended = asyncio.Event()
+        self.is_detached = True
+        self._open_files = open_files
+        self._leaving = False
+        self._engine: Engine | None = None
+        self._adopted: tuple[Recovered, ...] = ()
+        self._adopted_shape: e.GatewayShape | None = None
+        self.snapshot = Snapshot(self.folders.snapshot, boot_id())
+        self.controller: Controller | None = None
+
+    # ── what is asked often ───────────────────────────────────────────────────────────────────
+
+    @property
+    def engine(self) -> Engine:
+        assert self._engine is not None, "the engine is used before the stack was opened"
+        return self._engine
+
+    @property
+    def is_open(self) -> bool:
+        return self._engine is not None
+
+    @property
+    def state(self) -> State:
+        return self.controller.state if self.controller is not None else State()
+
+    @property
+    def plan(self) -> Plan:
+        return self.controller.plan if self.controller is not None else Plan()
+
+    def post(self, event: e.Event) -> None:
+        """Add a fact."""
+        assert self.controller is not None
+        self.controller.post(event)
+
+    # ── opening ───────────────────────────────────────────────────────────────────────────────
+
+    async def open(self, environment: Mapping[str, str], *, offline: bool) -> None:
+        """Connect to the keeper, start one where there is none, take over what it runs.
+
+        Raises `KeeperUnreachable`, `ProtocolMismatch`, OSError.
+        """
+        self.board.open()
+        self.folders.make(json_schema)
+        self.environment = dict(environment)
+        engine = assemble(
+            self.places,
+            self.folders,
+            self.file,
+            settings_of(environment, offline=offline),
+            self.board,
+            open_files=self._open_files,
+            notice=self._notice,
+            state=lambda: self.state,
+        )
+        engine.link.on_open = self._greet_keeper
+        engine.link.on_lost = self._keeper_lost
+        engine.link.on_found = self._keeper_found
+        was_there = await engine.link.open()
+        engine.book.names = engine.link.client.capabilities.hosts and sys.platform == "linux"
+        self._engine = engine
+        self.controller = Controller(
+            engine.operations, on_event=self._on_event, on_settled=self._on_settled
+        )
+        if was_there:
+            engine.book.recall()
+
+    async def _greet_keeper(self, client: KeeperClient) -> None:
+        """Tell a keeper what to do when this controller is lost."""
+        if self.is_detached:
+            await client.mode("detached", self._respawn())
+        else:
+            await client.mode("attached")
+
+    def _respawn(self) -> Command:
+        argv = (*module_command("devstack.controller"), "--file", str(self.file), "--adopt")
+        return Command(
+            argv=argv,
+            env=self.environment,
+            cwd=str(self.file.parent),
+            output=self.places.controller_log,
+        )
+
+    async def set_detached(self, detached: bool) -> None:
+        """Whether the stack outlives this controller and every client."""
+        self.is_detached = detached
+        if self.is_open:
+            with contextlib.suppress(KeeperUnreachable, KeeperRefused):
+                await self._greet_keeper(self.engine.link.client)
+
+    # ── applying ──────────────────────────────────────────────────────────────────────────────
+
+    async def apply(self, loaded: Loaded, environment: Mapping[str, str], *, offline: bool) -> None:
+        """Make a loaded stack the wanted one; the first time also take over what runs."""
+        engine, stack = self.engine, loaded.stack
+        is_first = not self.began.is_set()
+        self.environment = dict(environment)
+        engine.use_settings(settings_of(environment, offline=offline))
+        engine.surroundings.environment = self.environment
+        engine.book.assign(stack)
+        engine.surroundings.stack = stack
+        identities.save(engine.identity, self.folders.identity)
+        self.stack = stack
+        sources = await self._digest_sources(stack)
+        self.post(e.StackApplied(stack, sources))
+        if is_first:
+            self._recall_jobs(stack)
+            await self._adopt(stack)
+            self.began.set()
+
+    async def _digest_sources(self, stack: Stack) -> tuple[tuple[str, str], ...]:
+        names = [n for n, s in stack.services.items() if isinstance(s.program, SourceProgram)]
+        digests = await asyncio.gather(
+            *(self.engine.sources.source_digest(stack.services[name]) for name in names)
+        )
+        return tuple(zip(names, digests, strict=True))
+
+    def _recall_jobs(self, stack: Stack) -> None:
+        for name, keys in read_jobs(self.folders.jobs).items():
+            if name in stack.services:
+                self.post(e.JobRecalled(name, tuple(keys)))
+
+    async def _adopt(self, stack: Stack) -> None:
+        """Turn snapshot and the keeper's list into events."""
+        engine = self.engine
+        known = self.snapshot.read(engine.link.run_id)
+        for restored in known:
+            if restored.service in stack.services:
+                self.post(restored)
+        recovery = await engine.runtime.recover()
+        self._adopt_replicas(recovery, stack)
+        for recovered in recovery.running:
+            if recovered.service == GATEWAY and recovered.pid is not None:
+                self._adopted_shape = await engine.nginx.adopt(
+                    stack.services[GATEWAY], recovered.revision, recovered.replica, recovered.pid
+                )
+        self._adopted = recovery.running
+        if recovery.running:
+            count = len(recovery.running)
+            self.post(e.Noted(f"a new controller looks after {count} running replicas"))
+
+    def _adopt_replicas(self, recovery: Recovery, stack: Stack) -> None:
+        engine = self.engine
+        for found in recovery.running:
+            service = stack.services.get(found.service)
+            if service is None:
+                # its service has left the file meanwhile: nobody would ever stop it
+                asyncio.get_running_loop().create_task(engine.link.stop(found.replica, 15, 10.0))
+                continue
+            engine.runtime.remember(found, service)
+            engine.surroundings.hold_ports(found.replica, found.addresses)
+            self.post(
+                e.ReplicaAdopted(
+                    found.replica,
+                    found.service,
+                    found.slot,
+                    found.revision,
+                    found.pid,
+                    found.addresses,
+                    found.started_at,
+                )
+            )
+        for end in recovery.ended:
+            name, _, slot = end.replica.rpartition("#")[0].rpartition(".")
+            if name in stack.services and slot.isdigit():
+                self.post(e.ReplicaAdopted(end.replica, name, int(slot), "", None))
+                self.post(e.ReplicaExited(end.replica, engine.operations.on_end(end)))
+
+    # ── living ────────────────────────────────────────────────────────────────────────────────
+
+    async def live(self) -> None:
+        """Look after the stack from its first `apply` to its end."""
+        await self.began.wait()
+        assert self.controller is not None
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                serving = tasks.create_task(self.engine.link.serve())
+                adopting = tasks.create_task(self._finish_adoption())
+                await self.controller.run()
+                serving.cancel()
+                adopting.cancel()
+            with contextlib.suppress(KeeperUnreachable, KeeperRefused):
+                await self.engine.link.client.shutdown()
+            self.snapshot.forget()
+        finally:
+            self.board.close()
+            self.ended.set()
+
+    async def _finish_adoption(self) -> None:
+        """Ask adopted replicas anew, and leave their NGINX alone until they had time to answer."""
+        if not self._adopted:
+            return
+        assert self.controller is not None
+        operations = self.engine.operations
+        await self.controller.until(lambda state: state.stack is not None)
+        for found in self._adopted:
+            service = self.state.definition(found.service)
+            if service is None or service.is_job or found.replica not in self.state.replicas:
+                continue
+            prober = operations.probers[service.runtime]
+            prober.watch(
+                ProbeTarget(found.replica, service, dict(found.addresses), found.pid), self.post
+            )
+        names = {found.replica for found in self._adopted}
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ADOPTION_SECONDS):
+                await self.controller.until(
+                    lambda state: all(r.ready for r in state.replicas.values() if r.id in names)
+                )
+        if any(found.service == GATEWAY for found in self._adopted):
+            self.post(e.GatewayLoaded(self._adopted_shape or e.GatewayShape()))
+
+    async def leave(self) -> None:
+        """End this controller and leave everything running for the next one."""
+        if self.is_open:
+            with contextlib.suppress(KeeperUnreachable, KeeperRefused):
+                await self.engine.link.client.mode("detached", None)
+        self._leaving = True
+        self.ended.set()
+
+    @property
+    def is_leaving(self) -> bool:
+        return self._leaving
+
+    # ── watching ──────────────────────────────────────────────────────────────────────────────
+
+    def _on_event(self, before: State, event: e.Event, after: State) -> None:
+        line = tell(before, event, after)
+        if line is not None:
+            self.snapshot.add(line, time.time())
+            self.board.tell(line)
+        if isinstance(event, e.ReplicaExited):
+            self._remember_jobs(before, after)
+
+    def _remember_jobs(self, before: State, after: State) -> None:
+        completed = {n: s.completed for n, s in after.services.items() if s.completed}
+        if completed != {n: s.completed for n, s in before.services.items() if s.completed}:
+            write_jobs(self.folders.jobs, {n: sorted(keys) for n, keys in completed.items()})
+
+    def _on_settled(self, state: State, plan: Plan) -> None:
+        del plan
+        if self.is_open and not state.closing:
+            self.snapshot.write(state, self.engine.link.run_id)
+
+    def _notice(self, service: str, text: str) -> None:
+        if self.controller is not None:
+            self.post(e.Noted(text, service or None))
+
+    def _keeper_lost(self, reason: str) -> None:
+        self.post(e.RuntimeLost("process", reason))
+
+    def _keeper_found(self) -> None:
+        self.post(e.RuntimeFound("process"))
+
+    def tell(self, text: str, tone: Tone = Tone.INFO) -> None:
+        """Tell whoever follows one line about the whole stack."""
+        self.board.tell(Line(None, text, tone))
+
+
+def settings_of(environment: Mapping[str, str], *, offline: bool) -> Settings:
+    """Where provisioning looks, by the environment of whoever ran `up`."""
+    return Settings(
+        cache=cache_folder(environment),
+        offline=offline,
+        path=environment.get("PATH", os.defpath),
+        environment=environment,
+    )

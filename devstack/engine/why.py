@@ -1,0 +1,44 @@
+"""`devstack why SERVICE`: what it is, what it waits for, what its last replicas said."""
+
+from devstack.core.ops import Plan
+from devstack.core.state import State
+from devstack.core.view import service_view, service_word
+
+
+def explain(state: State, plan: Plan, name: str, now: float) -> tuple[str, ...]:
+    """Lines from the most telling to the details."""
+    view = service_view(state, plan, name, now)
+    lines = [f"{name} is {view.word}" + (f": {view.reason}" if view.reason else "")]
+    lines += _holds(state, plan, name, now)
+    for replica in view.replicas:
+        how = "ready" if replica.ready else replica.reason or replica.phase.value
+        draining = ", draining" if replica.draining else ""
+        lines.append(
+            f"{replica.id}: {how}{draining}" + (f" (pid {replica.pid})" if replica.pid else "")
+        )
+    definition = view.definition
+    for dependency in definition.depends_on:
+        if not state.satisfies(dependency.service, dependency.condition):
+            word = service_word(state, dependency.service, now)
+            lines.append(f"needs {dependency.service} ({dependency.condition}), which is {word}")
+    for index, slot in sorted(state.of(name).slots.items()):
+        if slot.last_exit is None or not slot.failures:
+            continue
+        lines.append(
+            f"{name}.{index} failed {slot.failures} times in a row; the last one {slot.last_exit}"
+        )
+        lines += [f"  | {line}" for line in slot.last_exit.tail]
+    lines += [f"note: {warning}" for warning in view.warnings]
+    return tuple(lines)
+
+
+def _holds(state: State, plan: Plan, name: str, now: float) -> list[str]:
+    del state
+    found = []
+    for hold in plan.holds:
+        if hold.service != name:
+            continue
+        slot = f"slot {hold.slot}: " if hold.slot is not None else ""
+        again = f" (tried again in {max(0.0, hold.until - now):.1f} s)" if hold.until else ""
+        found.append(f"{slot}{hold.reason}{again}")
+    return found
