@@ -11,7 +11,7 @@ from collections.abc import Callable
 from devstack.core.ops import Plan
 from devstack.core.rules import ending, filling, gateway, updating, workloads
 from devstack.core.rules.draft import Draft
-from devstack.core.rules.ending import leaving
+from devstack.core.rules.leaving import leaving
 from devstack.core.state import State
 
 __all__ = ["leaving", "reconcile"]
@@ -19,7 +19,7 @@ __all__ = ["leaving", "reconcile"]
 
 def reconcile(state: State, now: float) -> Plan:
     """Compare what is wanted with what there is; see the module's docstring."""
-    draft = Draft(now)
+    draft = Draft(state, now)
     for rule in _RULES:
         rule(state, draft)
     return draft.plan()
@@ -31,7 +31,6 @@ _RULES: tuple[Callable[[State, Draft], None], ...] = (
     updating.give_up_on_updates,
     ending.stop_the_drained,
     ending.retire,
-    updating.recreate,
     filling.prepare,
     filling.fill,
     updating.roll,

@@ -34,7 +34,9 @@ def _forget_removed(state: State) -> State:
     gone = [
         name
         for name in state.removed
-        if not state.replicas_of(name) and not state.of(name).workload.exists
+        if state.of(name).preparing is None
+        and not state.of(name).workload.exists
+        and not state.replicas_of(name)
     ]
     if not gone:
         return state

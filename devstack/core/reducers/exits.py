@@ -4,13 +4,10 @@ from dataclasses import replace
 
 from devstack.core import events as e
 from devstack.core import policy
-from devstack.core.model import GATEWAY, Restart, Service
+from devstack.core.blame import summary
+from devstack.core.model import GATEWAY, Restart
 from devstack.core.reducers.edit import edit_service, edit_slot, without
-from devstack.core.state import (
-    GatewayState,
-    Phase,
-    State,
-)
+from devstack.core.state import Attempts, GatewayState, Phase, Replica, State
 
 
 def replica_start_failed(state: State, event: e.ReplicaStartFailed) -> State:
@@ -18,20 +15,13 @@ def replica_start_failed(state: State, event: e.ReplicaStartFailed) -> State:
     if replica is None:
         return state
     state = replace(state, replicas=without(state.replicas, replica.id))
+    exit_ = e.Exit(code=None, message=event.message)
     if replica.slot is None:
         return state
-    slot = state.of(replica.service).slot(replica.slot)
-    failures = slot.failures + 1
-    return edit_slot(
-        state,
-        replica.service,
-        replica.slot,
-        failures=failures,
-        failed_revision=replica.revision,
-        retry_at=event.at + policy.restart_delay(failures, event.jitter),
-        last_exit=e.Exit(code=None, message=event.message),
-        blocked=event.message if event.permanent else "",
-    )
+    if _was_asked_for(replica):
+        return edit_slot(state, replica.service, replica.slot, last_exit=exit_)
+    blocked = event.message if event.permanent else ""
+    return _count_failure(state, replica, exit_, event.at, event.jitter, blocked)
 
 
 def replica_start_skipped(state: State, event: e.ReplicaStartSkipped) -> State:
@@ -47,89 +37,85 @@ def replica_exited(state: State, event: e.ReplicaExited) -> State:
         state = replace(state, gateway=GatewayState(warnings=state.gateway.warnings))
     if replica.slot is None:
         return state
-    service = state.of(replica.service)
-    slot = service.slot(replica.slot)
-    if event.is_loss:
-        return edit_slot(state, replica.service, replica.slot, last_exit=event.exit, retry_at=0.0)
-    requested = replica.phase is Phase.STOPPING and not replica.stop_is_failure
-    definition = state.definition(replica.service)
-    if definition is not None and definition.is_job and not requested:
-        if event.exit.is_success:
-            key = state.job_key(replica.service)
-            done = service.completed | ({key} if key is not None else set())
-            state = edit_service(state, replica.service, completed=done)
-            return edit_slot(
-                state, replica.service, replica.slot, last_exit=event.exit, failures=0, blocked=""
-            )
-        return edit_slot(
-            state,
-            replica.service,
-            replica.slot,
-            last_exit=event.exit,
-            failures=slot.failures + 1,
-            failed_revision=replica.revision,
-            blocked=f"{replica.service} {event.exit}",
-        )
-    if requested:
+    if event.is_loss or _was_asked_for(replica):
         return edit_slot(state, replica.service, replica.slot, last_exit=event.exit)
-    ended = _ended_for_good(definition, event.exit)
-    if ended:
-        return edit_slot(
-            state,
-            replica.service,
-            replica.slot,
-            last_exit=event.exit,
-            failed_revision=replica.revision,
-            failures=0 if event.exit.is_success else slot.failures + 1,
-            finished=event.exit.is_success,
-            blocked="" if event.exit.is_success else f"{replica.service} {event.exit}",
-        )
-    # was it ready long enough to count as a good life?
-    good_life = (
-        replica.ready_at is not None
-        and event.at - replica.ready_at >= policy.RESET_AFTER_READY_SECONDS
-    )
-    failures = (0 if good_life else slot.failures) + 1
     exit_ = event.exit
     if replica.stop_is_failure and replica.stop_cause and not exit_.message:
         exit_ = replace(exit_, message=replica.stop_cause)
-    state = edit_slot(
-        state,
-        replica.service,
-        replica.slot,
-        failures=failures,
-        failed_revision=replica.revision,
-        retry_at=event.at + policy.restart_delay(failures, event.jitter),
-        last_exit=exit_,
-    )
-    if (
-        replica.revision == service.desired
-        and not replica.was_ready
-        and service.good != service.desired
-    ):
-        state = edit_service(
-            state, replica.service, rollout_error=(replica.revision, _summary(exit_))
-        )
+    failed = replica.stop_is_failure or not exit_.is_success
+    definition = state.definition(replica.service)
+    restart = definition.restart if definition is not None else Restart.ALWAYS
+    is_job = definition is not None and definition.is_job
+    if is_job and not failed:
+        return _complete(state, replica, exit_)
+    if not failed and restart is not Restart.ALWAYS:
+        finished = Attempts(replica.revision, finished=True)
+        return _record(state, replica, finished, exit_)
+    blocked = f"{replica.service} {exit_}" if is_job or restart is Restart.NEVER else ""
+    return _count_failure(state, replica, exit_, event.at, event.jitter, blocked)
+
+
+def _was_asked_for(replica: Replica) -> bool:
+    """Whether it ended because it was to end; one on its way out may do so by itself."""
+    return (replica.phase is Phase.STOPPING or replica.draining) and not replica.stop_is_failure
+
+
+def _complete(state: State, replica: Replica, exit_: e.Exit) -> State:
+    """A job is done for the revision that ran, which need not be the newest any more."""
+    key = state.job_key(replica.service, replica.revision)
+    done = state.of(replica.service).completed | ({key} if key is not None else set())
+    state = edit_service(state, replica.service, completed=done)
+    return _record(state, replica, Attempts(replica.revision), exit_)
+
+
+def _count_failure(
+    state: State, replica: Replica, exit_: e.Exit, at: float, jitter: float, blocked: str
+) -> State:
+    assert replica.slot is not None
+    service = state.of(replica.service)
+    before = 0 if _had_good_life(replica, at) else _attempts(state, replica).failures
+    failures = before + 1
+    retry_at = at + policy.restart_delay(failures, jitter)
+    state = _record(state, replica, Attempts(replica.revision, failures, retry_at, blocked), exit_)
+    stands_in = service.good not in (None, service.desired)
+    if replica.revision == service.desired and not replica.was_ready and stands_in:
+        error = (replica.revision, summary(exit_))
+        state = edit_service(state, replica.service, rollout_error=error)
     return state
 
 
-def _ended_for_good(definition: Service | None, exit_: e.Exit) -> bool:
-    """Whether the restart policy leaves the slot empty after this end."""
-    if definition is None:
-        return False
-    match definition.restart:
-        case Restart.ALWAYS:
-            return False
-        case Restart.ON_FAILURE:
-            return exit_.is_success
-        case Restart.NEVER:
-            return True
+def _had_good_life(replica: Replica, at: float) -> bool:
+    since = replica.ready_at
+    return since is not None and at - since >= policy.RESET_AFTER_READY_SECONDS
 
 
-def _summary(exit_: e.Exit) -> str:
-    """One line that says why a source does not start: its last words, else how it ended."""
-    last = next((line.strip() for line in reversed(exit_.tail) if line.strip()), "")
-    return f"{exit_}: {last}" if last else str(exit_)
+def _attempts(state: State, replica: Replica) -> Attempts:
+    assert replica.slot is not None
+    return state.of(replica.service).slot(replica.slot).attempts(replica.revision)
+
+
+def _record(state: State, replica: Replica, attempts: Attempts, exit_: e.Exit) -> State:
+    """Keep how a revision fared: the desired one's beside that of an older one that stands in."""
+    assert replica.slot is not None
+    service = state.of(replica.service)
+    slot = replace(service.slot(replica.slot), last_exit=exit_)
+    if service.desired is not None and replica.revision != service.desired:
+        if slot.failed_revision == replica.revision:
+            slot = replace(
+                slot, failed_revision=None, failures=0, retry_at=0.0, blocked="", finished=False
+            )
+        slot = replace(slot, older=attempts)
+    else:
+        slot = replace(
+            slot,
+            failed_revision=attempts.revision,
+            failures=attempts.failures,
+            retry_at=attempts.retry_at,
+            blocked=attempts.blocked,
+            finished=attempts.finished,
+            older=slot.older if slot.older.revision != replica.revision else Attempts(),
+        )
+    return edit_service(state, replica.service, slots={**service.slots, replica.slot: slot})
 
 
 def job_recalled(state: State, event: e.JobRecalled) -> State:

@@ -28,7 +28,12 @@ def noted(state: State, event: e.Noted) -> State:
 
 def restored(state: State, event: e.Restored) -> State:
     slots = {
-        index: Slot(started=started, failures=failures, last_exit=last)
+        index: Slot(
+            started=started,
+            failures=failures,
+            failed_revision=event.desired if failures else None,
+            last_exit=last,
+        )
         for index, started, failures, last in event.slots
     }
     state = edit_service(

@@ -1,7 +1,9 @@
 """Making artifacts: only what was prepared last becomes the desired revision."""
 
+from dataclasses import replace
+
 from devstack.core import events as e
-from devstack.core.reducers.edit import edit_service
+from devstack.core.reducers.edit import edit_service, forget_failures, with_item
 from devstack.core.state import (
     State,
 )
@@ -44,6 +46,12 @@ def prepare_abandoned(state: State, event: e.PrepareAbandoned) -> State:
 
 
 def data_reset(state: State, event: e.DataReset) -> State:
+    """Jobs that failed on the old data are tried on the new."""
+    for name in state.dependents(event.service):
+        service = state.definition(name)
+        if service is not None and service.is_job:
+            fresh = forget_failures(state.of(name))
+            state = replace(state, services=with_item(state.services, name, fresh))
     return edit_service(
         state, event.service, desired=None, artifact=None, good=None, good_artifact=None
     )

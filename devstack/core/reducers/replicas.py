@@ -21,7 +21,7 @@ from devstack.core.state import (
 def replica_start_requested(state: State, event: e.ReplicaStartRequested) -> State:
     slot = state.of(event.service).slot(event.slot)
     fresh: dict[str, Any] = {}
-    if slot.failed_revision != event.revision:
+    if event.revision == state.of(event.service).desired != slot.failed_revision:
         fresh = {"failures": 0, "failed_revision": None, "blocked": "", "finished": False}
     state = edit_slot(state, event.service, event.slot, started=slot.started + 1, **fresh)
     replica = Replica(
@@ -91,6 +91,8 @@ def readiness_changed(state: State, event: e.ReadinessChanged) -> State:
     if replica is None or replica.phase is Phase.STOPPING:
         return state
     changed = replica.ready != event.ready
+    if changed and not event.ready:
+        state = _reset_after_good_life(state, replica, event.at)
     state = edit_replica(
         state,
         replica,
@@ -118,6 +120,17 @@ def readiness_changed(state: State, event: e.ReadinessChanged) -> State:
             rollout_error=None,
         )
     return state
+
+
+def _reset_after_good_life(state: State, replica: Replica, at: float) -> State:
+    """A replica that was ready long enough has made good for the failures before it."""
+    ready_at = replica.ready_at
+    if replica.slot is None or ready_at is None:
+        return state
+    slot = state.of(replica.service).slot(replica.slot)
+    if at - ready_at < policy.RESET_AFTER_READY_SECONDS or slot.failed_revision != replica.revision:
+        return state
+    return edit_slot(state, replica.service, replica.slot, failures=0)
 
 
 def replica_listens(state: State, event: e.ReplicaListens) -> State:

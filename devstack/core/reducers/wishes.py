@@ -71,4 +71,5 @@ def start_requested(state: State, event: e.StartRequested) -> State:
 
 
 def down_requested(state: State, event: e.DownRequested) -> State:
-    return replace(state, closing=event.cause)
+    """Overrides live until `down`."""
+    return replace(state, closing=event.cause, overrides={})

@@ -23,6 +23,8 @@ def workload_apply_requested(state: State, event: e.WorkloadApplyRequested) -> S
 
 
 def workload_applied(state: State, event: e.WorkloadApplied) -> State:
+    if event.service not in state.services:
+        return state
     state = edit_workload(state, event.service, applying=False, failures=0, error="")
     service = state.of(event.service)
     if service.desired == event.revision:
@@ -33,6 +35,8 @@ def workload_applied(state: State, event: e.WorkloadApplied) -> State:
 
 
 def workload_failed(state: State, event: e.WorkloadFailed) -> State:
+    if event.service not in state.services:
+        return state
     workload = state.of(event.service).workload
     failures = workload.failures + 1
     return edit_workload(

@@ -3,7 +3,6 @@
 from devstack.core.model import GATEWAY
 from devstack.core.ops import LoadGateway, SetRoutes
 from devstack.core.rules.draft import Draft
-from devstack.core.rules.ending import leaving
 from devstack.core.shape import wanted_shape, wanted_table
 from devstack.core.state import State
 
@@ -12,7 +11,7 @@ def set_routes(state: State, draft: Draft) -> None:
     """The routing table follows readiness, one replacement at a time."""
     if not state.gateway_running or state.gateway.setting is not None:
         return
-    table = wanted_table(state, frozenset(leaving(state)))
+    table = wanted_table(state, frozenset(draft.leaving))
     if table == state.gateway.table:
         return
     if draft.now < state.gateway.routes_retry_at:

@@ -1,48 +1,54 @@
-"""How replicas of an old revision are replaced: rolling, recreate, and giving up."""
+"""How replicas of an old revision get a successor: few at a time, and never at the cost of service."""
 
 from devstack.core import policy
 from devstack.core.ops import StopReplica
 from devstack.core.rules.draft import Draft
-from devstack.core.rules.filling import make_room, never_two, own, start, why_not
+from devstack.core.rules.filling import make_room, own, start, why_not
+from devstack.core.rules.starting import never_two, startable
 from devstack.core.state import State
 
-
-def recreate(state: State, draft: Draft) -> None:
-    """Where two must never share a slot, the old replica goes before the new one comes."""
-    for name, service in own(state):
-        desired = state.of(name).desired
-        if desired is None or service.is_job or not never_two(service):
-            continue
-        for replica in state.replicas_of(name):
-            if replica.is_current and replica.revision != desired:
-                draft.op(replica.id, StopReplica(replica.id, "replaced by a newer revision"))
+_TURN = "waits for its turn in the update"
 
 
 def roll(state: State, draft: Draft) -> None:
-    """Old replicas that serve get a successor beside them, few at a time; the old one goes later."""
+    """Old replicas that serve get a successor beside them, few at a time; the old one goes later.
+
+    Until the newest revision was ready once, one slot tries it for all; if it fails, that slot goes on.
+    """
     for name, service in own(state):
         known = state.of(name)
         if known.desired is None or service.is_job or never_two(service):
             continue
         count = state.wanted_count(name)
         proven = known.good == known.desired
-        room = policy.surge(count, proven) - _successors_starting(state, name, known.desired)
+        canaries = () if proven else _failing_slots(state, name, count, known.desired)
+        room = policy.surge(count, proven) - _successors_starting(state, draft, name, known.desired)
         for slot in range(1, count + 1):
-            current = [r for r in state.on_slot(name, slot) if r.is_current]
+            current = [r for r in draft.on_slot(name, slot) if r.is_current]
             if not current or any(r.revision == known.desired for r in current):
                 continue
-            blocked = why_not(state, draft.now, service, slot, known.desired)
+            serves = any(r.ready for r in current)
+            if len(current) > 1 or (serves and canaries and slot not in canaries):
+                draft.hold(name, slot, _TURN)
+                continue
+            blocked = why_not(state, draft, service, slot, startable(state, name))
             if blocked is not None:
                 draft.hold(name, slot, *blocked)
-                make_room(state, service, slot, draft)
-            elif room > 0 or not any(r.ready for r in current):
+                make_room(draft, service, slot)
+            elif room > 0 or not serves:
                 room -= 1
-                start(state, name, slot, known.desired, "a newer revision", draft)
+                start(state, draft, name, slot, known.desired, "a newer revision")
             else:
-                draft.hold(name, slot, "waits for its turn in the update")
+                draft.hold(name, slot, _TURN)
 
 
-def _successors_starting(state: State, name: str, desired: str) -> int:
+def _failing_slots(state: State, name: str, count: int, desired: str) -> tuple[int, ...]:
+    """Slots in which the newest revision was tried in vain."""
+    tried = ((slot, state.of(name).slot(slot).attempts(desired)) for slot in range(1, count + 1))
+    return tuple(slot for slot, a in tried if a.failures or a.blocked or a.finished)
+
+
+def _successors_starting(state: State, draft: Draft, name: str, desired: str) -> int:
     """How many slots have an old replica and a successor that is not ready yet."""
     return sum(
         1
@@ -51,12 +57,14 @@ def _successors_starting(state: State, name: str, desired: str) -> int:
         and r.is_current
         and not r.ready
         and r.slot is not None
-        and any(o.is_current and o.revision != desired for o in state.on_slot(name, r.slot))
+        and any(o.is_current and o.revision != desired for o in draft.on_slot(name, r.slot))
     )
 
 
 def give_up_on_updates(state: State, draft: Draft) -> None:
     """A successor that is not ready in time is stopped while the old replica serves."""
+    if state.closing:
+        return
     for replica in state.replicas.values():
         service = state.definition(replica.service)
         if (
@@ -67,10 +75,8 @@ def give_up_on_updates(state: State, draft: Draft) -> None:
             or service.is_job
         ):
             continue
-        if not any(
-            o.id != replica.id and o.is_serving
-            for o in state.on_slot(replica.service, replica.slot)
-        ):
+        beside = draft.on_slot(replica.service, replica.slot)
+        if not any(other.id != replica.id and other.is_serving for other in beside):
             continue
         deadline = replica.requested_at + service.start_timeout_seconds
         if draft.now < deadline:

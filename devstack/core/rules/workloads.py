@@ -2,7 +2,7 @@
 
 from devstack.core.ops import ApplyWorkload, RemoveWorkload
 from devstack.core.rules.draft import Draft
-from devstack.core.rules.filling import unmet_dependency
+from devstack.core.rules.starting import unmet_dependency
 from devstack.core.state import State
 
 
