@@ -119,6 +119,10 @@ class Control(Protocol):
         """Stop everything, dependents first; the controller ends after the answer."""
         ...
 
+    def leave(self) -> None:
+        """A newer client replaces this controller: end and leave everything running for the next one."""
+        ...
+
     def kill_all(self) -> None:
         """Second Ctrl-C: SIGKILL for everything, now."""
         ...

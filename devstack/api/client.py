@@ -1,0 +1,208 @@
+"""How a command talks to the controller of a stack: blocking sockets, and nothing slow to import.
+
+A reader that waits for several things at once (`up`) uses `fileno` and `arrived`; all others `ask`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import time
+
+from devstack import __version__
+from devstack.api.wire import END_OF_LINE, PROTOCOL, decode, encode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from devstack.keeper.places import Places
+
+CONNECT_SECONDS = 5.0
+_READ = 1 << 16
+MOST_READS = 64
+"""Then what came is handled first, however much more there is."""
+_NOBODY = (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR)
+
+
+class Lost(Exception):
+    """The controller is gone in the middle of it."""
+
+
+class OtherProtocol(Exception):
+    """The running controller speaks another protocol."""
+
+    def __init__(self, hello: Hello) -> None:
+        super().__init__(
+            f"cannot use the running controller (devstack {hello.version}, protocol "
+            f"{hello.protocol}): this is devstack {__version__}, protocol {PROTOCOL}"
+        )
+        self.hint = "stop the stack with devstack down, then devstack up"
+
+
+class Hello:
+    """What the controller said of itself."""
+
+    __slots__ = ("has_lease", "logs", "pid", "protocol", "stack_id", "version")
+
+    def __init__(self, said: object) -> None:
+        fields = said if isinstance(said, dict) else {}
+        self.protocol = int(fields.get("protocol", 0))
+        self.version = str(fields.get("version", "0"))
+        self.pid = int(fields.get("pid", 0))
+        self.stack_id = str(fields.get("stack_id", ""))
+        self.logs = str(fields.get("logs", ""))
+        self.has_lease = bool(fields.get("lease"))
+
+
+class Answer:
+    """How a request ended."""
+
+    __slots__ = ("exit_code", "lines")
+
+    def __init__(self, end: object) -> None:
+        fields = end if isinstance(end, dict) else {}
+        self.exit_code = int(fields.get("exit_code", 1))
+        self.lines = [str(line) for line in fields.get("lines", ())]
+
+
+class Client:
+    """One connection; the greeting goes out with the first request."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._unsent = encode({"hello": {"protocol": PROTOCOL, "version": __version__}})
+        self._buffer = b""
+        self._requests = 0
+        self._hello: Hello | None = None
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def greet(self) -> Hello:
+        """Whom we talk to, whatever its protocol; raises Lost."""
+        if self._hello is None:
+            self._flush(b"")
+            self._hello = Hello(self._next().get("hello"))
+        return self._hello
+
+    def send(self, do: str, **arguments: object) -> int:
+        """Ask for something; the id by which the answers are known."""
+        self._requests += 1
+        self._flush(encode({"id": self._requests, "do": do, **arguments}))
+        return self._requests
+
+    def ask(
+        self,
+        do: str,
+        on_data: Callable[[dict[str, object]], None] | None = None,
+        **arguments: object,
+    ) -> Answer:
+        """Ask for one thing and wait for its end; raises Lost and OtherProtocol."""
+        number = self.send(do, **arguments)
+        hello = self.greet()
+        if hello.protocol != PROTOCOL and do != "down":
+            raise OtherProtocol(hello)
+        while True:
+            message = self._next()
+            if message.get("id") != number:
+                continue
+            if "end" in message:
+                return Answer(message["end"])
+            data = message.get("data")
+            if on_data is not None and isinstance(data, dict):
+                on_data(data)
+
+    def wait(self) -> dict[str, object]:
+        """The next message; raises Lost."""
+        self.greet()
+        return self._next()
+
+    def arrived(self) -> list[dict[str, object]]:
+        """Messages that are here now, without waiting where there is nothing; raises Lost."""
+        self._socket.setblocking(False)
+        try:
+            for _ in range(MOST_READS):
+                self._receive()
+        except BlockingIOError:
+            pass
+        except Lost:
+            if END_OF_LINE not in self._buffer:
+                raise
+        finally:
+            if self._socket.fileno() >= 0:
+                self._socket.setblocking(True)
+        messages: list[dict[str, object]] = []
+        while END_OF_LINE in self._buffer:
+            messages.append(self._next())
+        return messages
+
+    def _flush(self, data: bytes) -> None:
+        data = self._unsent + data
+        self._unsent = b""
+        try:
+            self._socket.sendall(data)
+        except OSError as exc:
+            raise Lost from exc
+
+    def _next(self) -> dict[str, object]:
+        while True:
+            line, end, rest = self._buffer.partition(END_OF_LINE)
+            if end:
+                self._buffer = rest
+                return decode(line)
+            self._receive()
+
+    def _receive(self) -> None:
+        try:
+            data = self._socket.recv(_READ)
+        except BlockingIOError:
+            raise
+        except OSError as exc:
+            raise Lost from exc
+        if not data:
+            raise Lost
+        self._buffer += data
+
+
+def connect(places: Places) -> Client | None:
+    """The controller of a stack; None where none answers. Raises OSError where it may not be asked."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.settimeout(CONNECT_SECONDS)  # a full queue of a controller that hangs
+    try:
+        connection.connect(places.control_socket)
+    except OSError as exc:
+        connection.close()
+        if exc.errno in _NOBODY:
+            return None
+        raise
+    connection.settimeout(None)
+    return Client(connection)
+
+
+def connect_soon(places: Places, seconds: float) -> Client | None:
+    """As `connect`, but waits for a controller that the living keeper of the stack is starting."""
+    deadline = time.monotonic() + seconds
+    while True:
+        client = connect(places)
+        if client is not None or not has_keeper(places) or time.monotonic() >= deadline:
+            return client
+        time.sleep(0.02)  # nothing can be awaited: the socket does not exist yet
+
+
+def has_keeper(places: Places) -> bool:
+    """Whether a keeper of the stack lives."""
+    if not os.path.exists(places.keeper_socket):  # noqa: PTH110 - a light start
+        return False
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.connect(places.keeper_socket)
+    except OSError:
+        return False
+    finally:
+        connection.close()
+    return True

@@ -1,0 +1,146 @@
+"""How a command gets a controller where none runs: started in a session of its own, then waited for.
+
+Any number of commands may do so at once: the controller's lock lets one of them win, and all others
+wait for that one's socket. Nothing of the user's shell is inherited but what finds files and programs;
+the environment goes along with `up`.
+"""
+# pathlib is kept out here as everywhere on the client's side
+# ruff: noqa: PTH116, PTH123
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from devstack.api.client import Client, connect
+from devstack.api.locate import Places
+from devstack.api.wire import LOCK_HELD
+
+START_SECONDS = 30.0
+_LOOK_EVERY_SECONDS = 0.01
+_LONGEST_LOG = 1 << 20
+_TAIL = 4000
+_PASSED_ON = (
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR",
+    "XDG_RUNTIME_DIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME",
+    "SSL_CERT_FILE", "SSL_CERT_DIR",
+)  # fmt: skip
+
+
+class CannotStart(Exception):
+    """The controller did not come up; the message ends with its last words."""
+
+    def __init__(self, reason: str, hint: str) -> None:
+        super().__init__(f"cannot start the controller: {reason}")
+        self.hint = hint
+
+
+def usual_command() -> tuple[str, ...]:
+    """How a controller is started with this interpreter, from any folder."""
+    from devstack.bootstrap.interpreter import module_command
+
+    return module_command("devstack.controller")
+
+
+def start(
+    places: Places,
+    stack_file: str,
+    environment: Mapping[str, str],
+    *,
+    command: Sequence[str] | None = None,
+    on_wait: Callable[[], None] | None = None,
+) -> Client:
+    """A connection to the controller of a stack, started unless another one came first.
+
+    Raises CannotStart. `on_wait` is called while it waits.
+    """
+    deadline = time.monotonic() + START_SECONDS
+    process: subprocess.Popen[bytes] | None = None
+    try:
+        while True:
+            client = connect(places)
+            if client is not None:
+                return client
+            if process is None:
+                argv = [*(command or usual_command()), "--file", stack_file]
+                process = _spawn(argv, places, environment)
+            elif process.poll() is not None and process.returncode != LOCK_HELD:
+                raise CannotStart(
+                    f"it ended with {_how(process.returncode)}{_last_words(places)}",
+                    f"its log is {places.controller_log}",
+                )
+            elif process.poll() is not None:
+                process = _again(process, places)
+            if time.monotonic() > deadline:
+                raise CannotStart(
+                    f"it does not answer after {START_SECONDS:g} s{_last_words(places)}",
+                    f"its log is {places.controller_log}",
+                )
+            if on_wait is not None:
+                on_wait()
+            time.sleep(_LOOK_EVERY_SECONDS)  # the socket does not exist yet: nothing to await
+    except BaseException:
+        if process is not None and process.poll() is None:
+            process.terminate()
+            process.wait()
+        raise
+
+
+def _again(process: subprocess.Popen[bytes], places: Places) -> subprocess.Popen[bytes] | None:
+    """Whether to go on waiting for the one that holds the lock, or to start once more."""
+    return process if _is_locked(places) else None
+
+
+def _is_locked(places: Places) -> bool:
+    """Whether a controller holds the lock; looks only, since trying would refuse one that starts."""
+    try:
+        number = os.stat(places.controller_lock).st_ino
+        with open("/proc/locks", encoding="ascii") as file:
+            return any(
+                fields[1] == "FLOCK" and fields[5].endswith(f":{number}")
+                for fields in map(str.split, file)
+                if len(fields) > 5
+            )
+    except FileNotFoundError:
+        return False
+
+
+def _spawn(
+    argv: Sequence[str], places: Places, environment: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    kept = {name: environment[name] for name in _PASSED_ON if name in environment}
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+    log = os.open(places.controller_log, flags, 0o600)
+    try:
+        if os.fstat(log).st_size > _LONGEST_LOG:
+            os.ftruncate(log, 0)
+        return subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=kept,
+            cwd="/",
+            start_new_session=True,
+        )
+    except OSError as exc:
+        raise CannotStart(
+            f"{exc.strerror}: {argv[0]}", "install devstack again, or start it from a clone"
+        ) from exc
+    finally:
+        os.close(log)
+
+
+def _how(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"code {code}"
+
+
+def _last_words(places: Places) -> str:
+    try:
+        with open(places.controller_log, "rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - _TAIL))
+            text = file.read().decode("utf-8", "replace").strip()
+    except OSError:
+        return ""
+    return f"\n{text}" if text else ""

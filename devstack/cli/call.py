@@ -1,0 +1,112 @@
+"""One call of devstack: the words of the user, and which stack they are about."""
+# pathlib is kept out: commands start without it
+# ruff: noqa: PTH100, PTH109, PTH110, PTH113, PTH118, PTH120
+
+from __future__ import annotations
+
+import os
+
+from devstack.api.client import Client, connect_soon
+from devstack.api.locate import PlaceRefused, Places, check, places_of, stack_id_of
+from devstack.cli.talk import FAILED, NO_CONTROLLER, Failed, say, usage_error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+USUAL_FILE = "stack.yaml"
+PATIENCE_SECONDS = 5.0
+"""How long a controller that the keeper is starting is waited for."""
+
+
+class Call:
+    """See the module's docstring."""
+
+    __slots__ = ("command", "controller", "file", "words")
+
+    def __init__(
+        self,
+        command: str,
+        words: Sequence[str],
+        file: str | None,
+        controller: Sequence[str] | None = None,
+    ) -> None:
+        self.command = command
+        self.words = words
+        self.file = file
+        self.controller = controller
+        """How a controller is started; None: as always."""
+
+    def stack_file(self, *, must_exist: bool = True) -> str:
+        """The stack file that is meant: named, or the nearest above, as git finds its repository."""
+        if self.file is not None:
+            path = os.path.abspath(self.file)
+            if must_exist and not os.path.isfile(path):
+                what = "it is not a file" if os.path.exists(path) else "there is no such file"
+                raise usage_error(f"cannot read {self.file}: {what}", "-f names a stack file")
+            return path
+        return find_stack_file(os.getcwd())
+
+    def places(self) -> Places:
+        """Where the stack's sockets are; a stack file that is gone still has them."""
+        return places_of(stack_id_of(self.stack_file(must_exist=False)))
+
+    def reach(self) -> Client:
+        """The controller of the stack; fails with exit code 3 where there is none."""
+        places = self.places()
+        client = reach(places)
+        if client is None:
+            report_dead_runs(places)
+            raise Failed(
+                f"{_shown(self.stack_file(must_exist=False))} is not running",
+                "devstack up starts it",
+                code=NO_CONTROLLER,
+            )
+        return client
+
+
+def reach(places: Places) -> Client | None:
+    """The controller that serves there; one that is just being started is waited for."""
+    try:
+        if not check(places):
+            return None
+        return connect_soon(places, PATIENCE_SECONDS)
+    except PlaceRefused as refused:
+        raise Failed(str(refused), refused.hint) from refused
+    except OSError as exc:
+        raise Failed(
+            f"cannot ask the controller of {places.stack_id}: {exc.strerror or exc}",
+            f"its log is {places.controller_log}",
+            code=FAILED,
+        ) from exc
+
+
+def report_dead_runs(places: Places) -> None:
+    """Say what a run that was killed left; only commands that change something end it."""
+    from devstack.keeper.sweep import sweep
+
+    for dead in sweep([places], kill=False):
+        say(str(dead))
+
+
+def find_stack_file(start: str) -> str:
+    """The nearest `stack.yaml` in a folder or above it."""
+    folder = os.path.realpath(start)
+    while True:
+        path = os.path.join(folder, USUAL_FILE)
+        if os.path.isfile(path):
+            return path
+        above = os.path.dirname(folder)
+        if above == folder:
+            break
+        folder = above
+    hint = "write one, or name it with -f FILE"
+    if os.path.isfile(os.path.join(start, "stack.yml")):
+        hint = f"rename stack.yml to {USUAL_FILE}, or name it with -f stack.yml"
+    raise usage_error(f"there is no {USUAL_FILE} in {start} or above it", hint)
+
+
+def _shown(path: str) -> str:
+    """A path as short as it can be said from here."""
+    here = os.getcwd() + os.sep
+    return path.removeprefix(here)

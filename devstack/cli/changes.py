@@ -1,0 +1,80 @@
+"""What the commands share that change single services: several at once, told while they go on."""
+
+from __future__ import annotations
+
+import sys
+
+from devstack.api.client import Answer, Client, Lost, OtherProtocol
+from devstack.api.wire import PROTOCOL
+from devstack.cli import talk
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from devstack.cli.call import Call
+
+WAITING = {"--no-wait": "no-wait"}
+TIMEOUT = {"--timeout": "--timeout"}
+USUAL_SECONDS = 300.0
+
+
+def sweep_first(call: Call) -> None:
+    """End what a dead run of this stack left, as commands that change something do."""
+    from devstack.keeper.sweep import sweep
+
+    for dead in sweep([call.places()], kill=True):
+        talk.say(str(dead))
+
+
+def ask_all(client: Client, requests: Sequence[tuple[str, Mapping[str, object]]]) -> int:
+    """Several requests side by side; each outcome is told as it comes, the worst code is ours."""
+    hello = client.greet()
+    if hello.protocol != PROTOCOL:
+        raise OtherProtocol(hello)
+    waiting = {client.send(do, **arguments) for do, arguments in requests}
+    is_watched = sys.stderr.isatty()
+    worst = talk.FINE
+    while waiting:
+        message = client.wait()
+        number = message.get("id")
+        if number not in waiting:
+            continue
+        data = message.get("data")
+        if isinstance(data, dict) and is_watched:
+            _tell(data.get("told"))
+        if "end" in message:
+            waiting.discard(number)
+            answer = Answer(message["end"])
+            worst = max(worst, talk.finish(answer.exit_code, answer.lines))
+    return worst
+
+
+def ask_each(
+    call: Call, do: str, services: Sequence[str], *, timeout: float, no_wait: bool = False
+) -> int:
+    """One request for each service."""
+    client = call.reach()
+    sweep_first(call)
+    try:
+        return ask_all(
+            client,
+            [(do, {"service": s, "timeout": timeout, "no_wait": no_wait}) for s in services],
+        )
+    except Lost as gone:
+        raise lost(client) from gone
+
+
+def lost(client: Client) -> talk.Failed:
+    """What to say when the controller is gone before it answered."""
+    return talk.Failed(
+        f"cannot tell how it went: the controller (pid {client.greet().pid}) ended meanwhile",
+        "devstack status tells what runs",
+    )
+
+
+def _tell(told: object) -> None:
+    if not isinstance(told, dict) or told.get("progress") is not None:
+        return
+    service = told.get("service")
+    talk.say(f"{service}: {told.get('text')}" if service else str(told.get("text")))

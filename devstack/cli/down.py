@@ -1,0 +1,181 @@
+"""`devstack down`: stops everything, also what a dead run left; with --volumes removes data, listed first."""
+# pathlib is kept out: commands start without it
+# ruff: noqa: PTH108, PTH114, PTH116
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from devstack.api.checkout import data_folders, hidden_root
+from devstack.api.client import Client, Lost, has_keeper
+from devstack.api.locate import Places, places_of, read_entry, remove_entry
+from devstack.cli import talk
+from devstack.cli.call import reach
+from devstack.cli.options import read
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from devstack.cli.call import Call
+
+USAGE = """\
+usage: devstack down [--volumes] [--yes] [--stack ID]
+
+Stops the stack, dependents first; nothing is left behind. Overrides of scale and stop end with it.
+
+  --volumes     also remove the data of all databases, after listing it
+  -y, --yes     do not ask before removing data
+  --stack ID    the stack with this id (devstack ls), also where its folder is gone
+"""
+
+END_SECONDS = 15.0
+_STACK_ID = frozenset("0123456789abcdef")
+
+
+def run(call: Call) -> int:
+    """Stop the stack; fine as well when nothing runs."""
+    options = read(
+        call.command,
+        call.words,
+        flags={"--volumes": "volumes", "--yes": "yes", "-y": "yes"},
+        values={"--stack": "--stack"},
+    )
+    stack_id = options.value("--stack")
+    if stack_id is None:
+        file = call.stack_file(must_exist=False)
+        places = call.places()
+    else:
+        places = _named(stack_id)
+        file = str(read_entry(places).get("file") or "")
+    folders: list[str] = []
+    if "volumes" in options:
+        folders = data_folders(file, places.stack_id) if file else []
+        _agree(folders, is_agreed="yes" in options)
+    client = reach(places)
+    code = talk.FINE
+    if client is not None:
+        code = _ask(client, volumes="volumes" in options)
+    elif has_keeper(places):
+        _end_keeper(places)
+    was_dead = _sweep(places)
+    if client is None:
+        remove_entry(places)
+        if not was_dead:
+            talk.say("nothing was running")
+    if code == talk.FINE:
+        for folder in folders:
+            _remove(folder, places.stack_id)
+    return code
+
+
+def _named(stack_id: str) -> Places:
+    places = places_of(stack_id)
+    if not stack_id or not _STACK_ID.issuperset(stack_id) or not os.path.isdir(places.folder):  # noqa: PTH112
+        raise talk.usage_error(f"there is no stack '{stack_id}'", "devstack ls lists them")
+    return places
+
+
+def _agree(folders: list[str], *, is_agreed: bool) -> None:
+    if not folders:
+        talk.say("there is no data to remove")
+        return
+    talk.say("this data will be removed:", *(f"  {folder}" for folder in folders))
+    if is_agreed:
+        return
+    if not sys.stdin.isatty():
+        raise talk.usage_error("cannot remove data without a yes", "devstack down --volumes --yes")
+    from devstack.cli.reset import confirm
+
+    confirm("remove it?")
+
+
+def _ask(client: Client, *, volumes: bool) -> int:
+    is_terminal = not talk.is_plain(sys.stderr)
+
+    def show(data: dict[str, object]) -> None:
+        stopping = data.get("stopping")
+        if is_terminal and isinstance(stopping, list):
+            sys.stderr.write(f"\r\x1b[K{stopping_text(stopping)}"[:200])
+            sys.stderr.flush()
+
+    try:
+        answer = client.ask("down", show, volumes=volumes)
+    except Lost as gone:
+        raise talk.Failed(
+            "cannot tell how it went: the controller ended before it answered",
+            "devstack down once more ends what is left",
+        ) from gone
+    finally:
+        if is_terminal:
+            sys.stderr.write("\r\x1b[K")
+    code = talk.finish(answer.exit_code, answer.lines)
+    await_end(client)
+    return code
+
+
+def stopping_text(stopping: list[object]) -> str:
+    """`stopping… orders.1 (killed in 8 s), auth-db.1`; the word alone when nothing is known."""
+    words = []
+    for entry in stopping:
+        if isinstance(entry, list) and len(entry) == 2:
+            name, left = str(entry[0]).partition("#")[0], entry[1]
+            words.append(name if left is None else f"{name} (killed in {left} s)")
+    shown = ", ".join(words[:6]) + (f" and {len(words) - 6} more" if len(words) > 6 else "")
+    return f"stopping… {shown}".rstrip()
+
+
+def await_end(client: Client) -> None:
+    """Until the controller has closed the connection: then its socket is gone too."""
+    try:
+        while True:
+            client.wait()
+    except Lost:
+        client.close()
+
+
+def _end_keeper(places: Places) -> None:
+    """A keeper without a controller: its warden ends all it started."""
+    import signal
+
+    from devstack.keeper import processes
+    from devstack.keeper.marks import runs_in
+
+    alive = [run for run in runs_in(places.folder) if processes.is_running(run.keeper)]
+    for run in alive:
+        os.kill(run.keeper[0], signal.SIGKILL)
+    deadline = time.monotonic() + END_SECONDS
+    while any(processes.is_running(run.warden) for run in alive):
+        if time.monotonic() > deadline:
+            raise talk.Failed(
+                "cannot stop what runs without a controller", f"look into {places.keeper_log}"
+            )
+        time.sleep(0.02)  # not our child: nothing to wait for
+
+
+def _sweep(places: Places) -> bool:
+    from devstack.keeper.sweep import sweep
+
+    dead = sweep([places], kill=True)
+    for run in dead:
+        talk.say(str(run))
+    return bool(dead)
+
+
+def _remove(path: str, stack_id: str) -> None:
+    if not os.path.lexists(path):
+        return
+    root = hidden_root(stack_id)
+    if path.startswith(root + os.sep) and os.stat(root).st_uid != os.geteuid():
+        raise talk.Failed(f"cannot remove {path}: {root} is not ours")
+    import shutil
+
+    try:
+        if os.path.islink(path) or os.path.isfile(path):  # noqa: PTH113
+            os.unlink(path)
+        else:
+            shutil.rmtree(path)
+    except OSError as exc:
+        raise talk.Failed(
+            f"cannot remove {exc.filename or path}: {(exc.strerror or str(exc)).lower()}"
+        ) from exc

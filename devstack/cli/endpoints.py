@@ -1,0 +1,29 @@
+"""`devstack endpoints`: where everything can be reached from this machine."""
+
+from __future__ import annotations
+
+import sys
+
+from devstack.cli import talk
+from devstack.cli.options import read
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from devstack.cli.call import Call
+
+USAGE = """\
+usage: devstack endpoints [--json]
+
+The gateway with its routes, and the stable address of each service.
+
+  --json    one object, see api/schemas/endpoints.json
+"""
+
+
+def run(call: Call) -> int:
+    """Print what the controller rendered."""
+    options = read(call.command, call.words, flags={"--json": "json"})
+    client = call.reach()
+    colour = not talk.is_plain(sys.stdout)
+    answer = client.ask("endpoints", json="json" in options, colour=colour)
+    return talk.finish(answer.exit_code, answer.lines)

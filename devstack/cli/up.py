@@ -1,0 +1,117 @@
+"""`devstack up`: starts the stack or applies a changed file, and follows it."""
+
+import os
+from pathlib import Path
+
+from devstack import __version__
+from devstack.api import launch
+from devstack.api.client import Client, Lost, OtherProtocol, connect_soon
+from devstack.api.locate import PlaceRefused, Places, make, stack_id_of
+from devstack.api.wire import PROTOCOL, is_newer
+from devstack.cli import talk
+from devstack.cli.call import PATIENCE_SECONDS, Call
+from devstack.cli.options import Options, read
+from devstack.cli.screen import Screen, choose_screen
+from devstack.cli.session import Session
+from devstack.keeper.sweep import sweep
+
+USAGE = """\
+usage: devstack up [-d] [--wait] [--timeout SECONDS] [--offline] [--dry-run]
+
+Starts the stack, shows its progress, then its logs. Ctrl-C stops everything; once more kills it.
+Where the stack runs already, applies the changed file and follows; Ctrl-C then only stops following.
+
+  -d, --detach         return when the file is applied; the stack runs on
+  --wait               with -d (which it implies): return 0 when all is ready, 1 with the reasons as
+                       soon as something failed for good or time is up; what did start keeps running
+  --timeout SECONDS    wait no longer (300)
+  --offline            use only what is in the cache
+  --dry-run            print what would run, and run nothing
+"""
+
+USUAL_SECONDS = 300.0
+
+
+def run(call: Call) -> int:
+    """Find or start the controller, hand it the file, and stay as asked."""
+    options = read(
+        call.command,
+        call.words,
+        flags={
+            "-d": "detach",
+            "--detach": "detach",
+            "--wait": "wait",
+            "--offline": "offline",
+            "--dry-run": "dry-run",
+        },
+        values={"--timeout": "--timeout"},
+    )
+    seconds = options.seconds("--timeout", USUAL_SECONDS)
+    file = os.path.realpath(call.stack_file())
+    if "dry-run" in options:
+        from devstack.cli.dry_run import show
+
+        return show(Path(file))
+    name = Path(file).parent.name
+    screen: Screen | None = None
+    try:
+        places = make(stack_id_of(file))
+        client = _running(places)
+        if client is None:
+            for dead in sweep([places], kill=True):
+                talk.say(str(dead))
+            screen = choose_screen(name)
+            client = launch.start(
+                places, file, os.environ, command=call.controller, on_wait=screen.tick
+            )
+            hello = client.greet()
+            if hello.protocol != PROTOCOL:
+                raise OtherProtocol(hello)
+        return _session(client, places, screen or choose_screen(name), name, options, seconds).run(
+            {"file": file, "environment": _environment(), "offline": "offline" in options}
+        )
+    except PlaceRefused as refused:
+        raise talk.Failed(str(refused), refused.hint) from refused
+    except launch.CannotStart as cannot:
+        raise talk.Failed(str(cannot), cannot.hint) from cannot
+    finally:
+        if screen is not None:
+            screen.settle()
+
+
+def _running(places: Places) -> Client | None:
+    """The controller that runs; an older one is asked to leave what runs to a new one."""
+    client = connect_soon(places, PATIENCE_SECONDS)
+    if client is None:
+        return None
+    hello = client.greet()
+    if hello.protocol != PROTOCOL:
+        raise OtherProtocol(hello)
+    if not is_newer(__version__, than=hello.version):
+        return client
+    talk.say(f"replacing the controller (devstack {hello.version}) by {__version__}; all runs on")
+    try:
+        client.ask("leave")
+        while True:
+            client.wait()
+    except Lost:
+        client.close()
+    return None
+
+
+def _session(
+    client: Client, places: Places, screen: Screen, name: str, options: Options, seconds: float
+) -> Session:
+    return Session(
+        client,
+        places,
+        screen,
+        name=name,
+        detached="detach" in options or "wait" in options,
+        waits="wait" in options,
+        timeout=seconds,
+    )
+
+
+def _environment() -> dict[str, str]:
+    return dict(os.environ)

@@ -1,0 +1,28 @@
+"""`devstack why SERVICE`: what it is waiting for, or why it failed."""
+
+from __future__ import annotations
+
+from devstack.cli import talk
+from devstack.cli.options import read
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from devstack.cli.call import Call
+
+USAGE = """\
+usage: devstack why SERVICE [--json]
+
+What the service is waiting for, or why it failed, with its last words.
+
+  --json    one object, see api/schemas/why.json
+"""
+
+
+def run(call: Call) -> int:
+    """Print what the controller says."""
+    options = read(
+        call.command, call.words, flags={"--json": "json"}, least=1, most=1, wants="a service"
+    )
+    client = call.reach()
+    answer = client.ask("why", service=options.arguments[0], json="json" in options)
+    return talk.finish(answer.exit_code, answer.lines)
