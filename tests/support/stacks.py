@@ -147,9 +147,10 @@ class StackUnderTest:
 
     def assert_nothing_left(self, within: float = 5.0) -> None:
         """The oracle of every test that brought a stack up."""
-        eventually(
-            lambda: not self.left(), within=within, why=lambda: f"still there: {self.left()}"
-        )
+        deadline = time.monotonic() + within
+        while left := self.left():
+            assert time.monotonic() < deadline, f"still there: {', '.join(map(str, left))}"
+            time.sleep(0.02)
 
 
 def _command(pid: int) -> str:
