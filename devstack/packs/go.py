@@ -209,7 +209,7 @@ def _explain(failed: StepFailed, request: PrepareRequest, module: Module) -> Can
 def _hint(output: str) -> str:
     if "go mod tidy" in output or "missing go.sum entry" in output or "go: updates to go" in output:
         return "run `go mod tidy` there"
-    if "GOPROXY=off" in output or "proxy.golang.org" in output or "dial tcp" in output:
+    if "GOPROXY=off" in output or "dial tcp" in output:
         return "the modules it needs are not in the module cache and could not be fetched"
     return ""
 

@@ -20,6 +20,7 @@ from devstack.packs.base import (
     PrepareRequest,
     Toolchain,
 )
+from devstack.packs.certificates import trust_the_system
 from devstack.packs.digest import digest_files, digest_of_contents, digest_values, walk_source
 from devstack.packs.folders import publish, temporary_folder
 from devstack.packs.locations import find_location
@@ -346,10 +347,14 @@ def _npm(node: Toolchain) -> list[str]:
 
 def _npm_environment(node: Toolchain, request: PrepareRequest) -> dict[str, str]:
     path = request.environment.get("PATH", os.defpath)
-    ours = dict(node.env) | {
-        "PATH": f"{node.binaries['node'].parent}{os.pathsep}{path}",
-        "npm_config_update_notifier": "false",
-    }
+    ours = (
+        trust_the_system(request.environment)
+        | dict(node.env)
+        | {
+            "PATH": f"{node.binaries['node'].parent}{os.pathsep}{path}",
+            "npm_config_update_notifier": "false",
+        }
+    )
     if not {"npm_config_cache", "NPM_CONFIG_CACHE"} & request.environment.keys():
         ours["npm_config_cache"] = str(request.cache / "npm")
     if request.offline:

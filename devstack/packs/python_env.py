@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from devstack.packs.base import CannotPrepare, FindTool, PrepareRequest, Toolchain
+from devstack.packs.certificates import trust_the_system
 from devstack.packs.digest import digest_of_contents, digest_values
 from devstack.packs.folders import publish, set_aside, temporary_folder
 from devstack.packs.python_fit import why_not_fitting
@@ -121,7 +122,8 @@ async def make_server_folder(
 
 def uv_environment(uv: Toolchain, request: PrepareRequest) -> dict[str, str]:
     """The user's own uv settings win; an active environment of theirs has no say."""
-    ours = dict(uv.env) | {"VIRTUAL_ENV": "", "UV_PROJECT_ENVIRONMENT": ""}
+    ours = trust_the_system(request.environment) | dict(uv.env)
+    ours |= {"VIRTUAL_ENV": "", "UV_PROJECT_ENVIRONMENT": ""}
     if "UV_CACHE_DIR" not in request.environment:
         ours["UV_CACHE_DIR"] = str(request.cache / "uv")
     if "UV_PYTHON_DOWNLOADS" not in request.environment:

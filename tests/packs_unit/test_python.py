@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from devstack.packs.base import CannotPrepare, Prepared
+from devstack.packs.certificates import trust_the_system
 from devstack.packs.python import PythonPack
 from devstack.packs.python_fit import why_not_fitting
 from devstack.packs.python_manifest import find_manifest, wanted_python
@@ -326,7 +327,8 @@ def test_a_uv_lock_is_installed_exactly_and_not_written(
         }
     )
     uv = asyncio.run(bench.tools("uv", None)).binaries["uv"]
-    subprocess.run([uv, "lock", "-q"], cwd=source, check=True)
+    trust = {**bench.steps.environment, **trust_the_system(bench.steps.environment)}
+    subprocess.run([uv, "lock", "-q"], cwd=source, env=trust, check=True)
     before = snapshot(source)
 
     prepared = run(PythonPack(bench.tools).prepare(bench.request(source), bench.steps))
