@@ -103,6 +103,9 @@ class AddressBook:
             self.gateway_listen = self._choose_gateway(stack.gateway.port, stack.gateway.fixed)
         if self.gateway_listen is not None:
             self._listens[GATEWAY] = self.gateway_listen
+        for service in stack.services.values():
+            if service.is_engine:
+                self.password(service)  # made now, so that it is kept before anybody is told
         self._remember()
 
     def _could_be(self, name: str, endpoint: Endpoint, key: str, kept: Listen) -> bool:

@@ -136,11 +136,12 @@ class StackControl:
         return await wait_until(
             self._session,
             lambda state: is_settled(state, self.now),
-            lambda state, now: self._with_remark(
-                [f"{name}: {reason}" for name, reason in failures_for_good(state, self.plan, now)]
+            lambda state, now: tuple(
+                f"{name}: {reason}" for name, reason in failures_for_good(state, self.plan, now)
             ),
-            lambda state, now: self._with_remark(
-                [f"not ready after {timeout_seconds:g} s:", *self._unready(state, now)]
+            lambda state, now: (
+                f"not ready after {timeout_seconds:g} s:",
+                *self._unready(state, now),
             ),
             timeout_seconds,
         )
@@ -151,13 +152,6 @@ class StackControl:
             for view in service_views(state, self.plan, now)
             if not view.word.is_settled
         ]
-
-    def _with_remark(self, reasons: list[str]) -> tuple[str, ...]:
-        """The reasons and what became of the rest; nothing when there are none."""
-        if not reasons:
-            return ()
-        count = sum(1 for r in self.state.replicas.values() if r.ready)
-        return (*reasons, f"what did start keeps running ({count} ready); devstack down stops it")
 
     async def down(self, *, volumes: bool) -> Outcome:
         """See `Control.down`."""

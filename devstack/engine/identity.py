@@ -35,6 +35,8 @@ class Identity:
     passwords: dict[str, str] = field(default_factory=dict)
     gateway_port: int | None = None
     first_port: int = 0
+    saved: str = field(default="", repr=False, compare=False)
+    """What was written last."""
 
     def host(self, service: str) -> str:
         """The loopback address of a service."""
@@ -108,7 +110,7 @@ def load(path: Path) -> Identity | None:
 
 
 def save(identity: Identity, path: Path) -> None:
-    """Write atomically; readable by the owner alone, since it holds passwords."""
+    """Write atomically when something is new; readable by the owner alone, since it holds passwords."""
     content = {"schema": 1} | {
         name: getattr(identity, name)
         for name in (
@@ -121,8 +123,12 @@ def save(identity: Identity, path: Path) -> None:
             "first_port",
         )
     }
+    text = json.dumps(content, indent=1, sort_keys=True)
+    if text == identity.saved:
+        return
     temporary = path.with_suffix(".tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
-        json.dump(content, file, indent=1, sort_keys=True)
+        file.write(text)
     temporary.replace(path)
+    identity.saved = text

@@ -287,6 +287,8 @@ class Session:
 
     def _on_settled(self, state: State, plan: Plan) -> None:
         del plan
+        if self.is_open:
+            identities.save(self.engine.identity, self.folders.identity)
         if self.is_open and not state.closing:
             self.snapshot.write(state, self.engine.link.run_id)
 

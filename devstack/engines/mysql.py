@@ -101,7 +101,7 @@ class Mysql:
                 recipe = (*_OPTIONS, *_MARIADB_OPTIONS, *_SYSTEM_TABLES, _ONLY_LOCAL_ROOT)
                 fresh = await template(
                     site.templates,
-                    template_key(tool.product, tool.version, tool.origin, *recipe),
+                    template_key(tool.product, tool.version, str(tool.root), *recipe),
                     lambda new: _initialize(new, tool, steps),
                 )
 

@@ -94,7 +94,7 @@ class Postgres:
                 fresh = await template(
                     place.templates,
                     template_key(
-                        tool.product, tool.version, tool.origin, _HBA, *_initdb_options(tool)
+                        tool.product, tool.version, str(tool.root), _HBA, *_initdb_options(tool)
                     ),
                     lambda new: _initdb(new, place, steps),
                 )
