@@ -23,6 +23,7 @@ from devstack.core.model import Kind
 from devstack.core.state import Phase
 
 USUAL_TIMEOUT_SECONDS: Final = 300.0
+APPLY_SECONDS: Final = 10.0
 _TELL_EVERY_SECONDS: Final = 0.25
 
 Handler = Callable[["Answers", Request], Awaitable[Outcome]]
@@ -31,8 +32,10 @@ Handler = Callable[["Answers", Request], Awaitable[Outcome]]
 class Answers:
     """Answers requests of all connections; knows who holds the lease."""
 
-    def __init__(self, control: Control) -> None:
+    def __init__(self, control: Control, *, takes_over: bool) -> None:
         self.control = control
+        self._takes_over = takes_over
+        """A keeper was there before this controller: what runs is nobody's to end by leaving."""
         self.closing = asyncio.Event()
         """The controller is ending: streams and waits end too."""
         self.lessee: object | None = None
@@ -59,7 +62,7 @@ class Answers:
         file = Path(request.text("file"))
         environment = request.texts("environment")
         offline, lease = request.flag("offline"), request.flag("lease")
-        is_first = self.control.state.stack is None and self.lessee is None and self._ups == 0
+        is_first = not (self._takes_over or self.lessee or self._ups or self.control.state.stack)
         self._ups += 1
         try:
             if lease and is_first:
@@ -73,12 +76,19 @@ class Answers:
         finally:
             self._ups -= 1
         if outcome.ok:
+            await self._applied()
             return outcome
         if self.control.state.stack is None and self._ups == 0:
             # nothing was ever started: no reason to stay
             request.lessee.asked_to_end = True
             await self.control.down(volumes=False)
         return outcome
+
+    async def _applied(self) -> None:
+        """Until the State has the stack: whoever waits next must not find it empty, and so settled."""
+        async with asyncio.timeout(APPLY_SECONDS):
+            while self.control.state.stack is None and not self.closing.is_set():  # noqa: ASYNC110 - the engine records it within its next turn, and tells nobody
+                await asyncio.sleep(0.001)
 
     async def lease(self, request: Request) -> Outcome:
         """An attached `up` whose controller was replaced takes its lease again."""
@@ -136,6 +146,8 @@ class Answers:
     async def wait(self, request: Request) -> Outcome:
         """Until all is ready or something failed for good; tells meanwhile how far it is."""
         seconds = request.seconds("timeout", USUAL_TIMEOUT_SECONDS)
+        if self.control.state.stack is None:
+            return Outcome(1, ("cannot wait: nothing was started yet",))
         last: object = None
 
         async def tell() -> None:

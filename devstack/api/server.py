@@ -20,6 +20,7 @@ from typing import Any
 from devstack import __version__
 from devstack.api import listings
 from devstack.api.answers import TABLE, Answers
+from devstack.api.client import has_keeper
 from devstack.api.control import Control, Outcome
 from devstack.api.locate import Places, remove_entry, write_entry
 from devstack.api.requests import BadRequest, Request
@@ -49,7 +50,7 @@ class ControlServer:
     def __init__(self, control: Control, places: Places) -> None:
         self._control = control
         self._places = places
-        self._answers = Answers(control)
+        self._answers = Answers(control, takes_over=has_keeper(places))
         self._tasks: asyncio.TaskGroup | None = None
         self._connections: set[_Connection] = set()
         self._listener: asyncio.Server | None = None

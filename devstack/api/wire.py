@@ -18,7 +18,7 @@ import json
 PROTOCOL = 1
 LONGEST_LINE = 8 << 20
 """A request carries the whole environment of a shell, which Linux limits to 2 MiB."""
-LOCK_HELD = 75
+LOCK_HELD = 4
 """Exit code of a controller that found another one holding the lock: its starter waits for that one."""
 
 END_OF_LINE = b"\n"
