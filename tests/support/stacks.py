@@ -138,10 +138,8 @@ class StackUnderTest:
     def _holds_mark(self, pid: int) -> bool:
         prefix = str(self.places.folder)
         try:
-            return any(
-                os.readlink(entry.path).startswith(prefix)
-                for entry in os.scandir(f"/proc/{pid}/fd")
-            )
+            with os.scandir(f"/proc/{pid}/fd") as entries:
+                return any(os.readlink(entry.path).startswith(prefix) for entry in entries)
         except OSError:
             return False
 
