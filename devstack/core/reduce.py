@@ -10,7 +10,7 @@ from typing import Any
 
 from devstack.core import events as e
 from devstack.core.reducers import exits, gateway, machinery, preparing, replicas, wishes, workloads
-from devstack.core.state import State
+from devstack.core.state import ServiceState, Slot, State
 
 
 def reduce(state: State, event: e.Event) -> State:
@@ -30,7 +30,10 @@ def _note_waiting(state: State, at: float) -> State:
 
 
 def _forget_removed(state: State) -> State:
-    """Drop services that left the stack file once nothing of them is left."""
+    """Drop services that left the stack file once nothing of them is left.
+
+    What outlives them: ids are never used twice in a run, and what a job has done stays done.
+    """
     gone = [
         name
         for name in state.removed
@@ -43,8 +46,13 @@ def _forget_removed(state: State) -> State:
     return replace(
         state,
         removed={n: s for n, s in state.removed.items() if n not in gone},
-        services={n: s for n, s in state.services.items() if n not in gone},
+        services={n: _remains(s) if n in gone else s for n, s in state.services.items()},
     )
+
+
+def _remains(service: ServiceState) -> ServiceState:
+    slots = {index: Slot(started=slot.started) for index, slot in service.slots.items()}
+    return ServiceState(slots=slots, completed=service.completed)
 
 
 _REDUCERS: Mapping[type[e.Event], Callable[[State, Any], State]] = {

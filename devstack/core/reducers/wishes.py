@@ -19,7 +19,9 @@ def stack_applied(state: State, event: e.StackApplied) -> State:
         }
     for name in event.stack.services:
         removed.pop(name, None)
-    services = {name: forget_failures(state.of(name)) for name in (*event.stack.services, *removed)}
+    services = dict(state.services)
+    for name in (*event.stack.services, *removed):
+        services[name] = forget_failures(state.of(name))
     for name, digest in event.sources:
         if name in services:
             services[name] = replace(services[name], source=digest)

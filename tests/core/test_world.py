@@ -1,0 +1,48 @@
+"""Any history an engine can have keeps the five laws and each rule's safety property, and converges.
+
+The properties themselves are in `tests/support/world.py`, asked before every op and after every event.
+"""
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.support.world import Action, World
+
+USUAL = (
+    "prepare",
+    "spawn",
+    "confirm",
+    "ready",
+    "drain",
+    "reap",
+    "routes",
+    "load",
+    "cluster",
+    "time",
+)
+WISHES = ("apply", "scale", "stop", "start", "restart", "down", "edit", "reset")
+FAULTS = ("exit", "unready", "die", "keeper", "ghost", "startup")
+
+# what usually happens is drawn more often, so that histories get somewhere
+_KINDS = st.sampled_from(USUAL * 3 + WISHES + FAULTS)
+_ACTIONS = st.lists(
+    st.tuples(_KINDS, st.integers(0, 15), st.integers(0, 15)), min_size=10, max_size=120
+)
+
+
+def live(actions: list[Action]) -> World:
+    world = World()
+    world.act(("apply", 0, 0))
+    for action in actions:
+        world.act(action)
+    return world
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(_ACTIONS)
+def test_every_history_is_safe_converges_and_replays(actions: list[Action]) -> None:
+    world = live(actions)
+    world.be_kind()
+
+    world.check_converged()
+    world.check_replay()
