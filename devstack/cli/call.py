@@ -51,12 +51,15 @@ class Call:
         """Where the stack's sockets are; a stack file that is gone still has them."""
         return places_of(stack_id_of(self.stack_file(must_exist=False)))
 
-    def reach(self) -> Client:
-        """The controller of the stack; fails with exit code 3 where there is none."""
+    def reach(self, *, sweeps: bool = False) -> Client:
+        """The controller of the stack; fails with exit code 3 where there is none.
+
+        Then it is said what a dead run left, and a command that `sweeps` has ended that.
+        """
         places = self.places()
         client = reach(places)
         if client is None:
-            report_dead_runs(places)
+            report_dead_runs(places, kill=sweeps)
             raise Failed(
                 f"{_shown(self.stack_file(must_exist=False))} is not running",
                 "devstack up starts it",
@@ -81,11 +84,11 @@ def reach(places: Places) -> Client | None:
         ) from exc
 
 
-def report_dead_runs(places: Places) -> None:
+def report_dead_runs(places: Places, *, kill: bool = False) -> None:
     """Say what a run that was killed left; only commands that change something end it."""
     from devstack.keeper.sweep import sweep
 
-    for dead in sweep([places], kill=False):
+    for dead in sweep([places], kill=kill):
         say(str(dead))
 
 

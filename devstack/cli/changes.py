@@ -54,7 +54,7 @@ def ask_each(
     call: Call, do: str, services: Sequence[str], *, timeout: float, no_wait: bool = False
 ) -> int:
     """One request for each service."""
-    client = call.reach()
+    client = call.reach(sweeps=True)
     sweep_first(call)
     try:
         return ask_all(

@@ -36,7 +36,7 @@ def run(call: Call) -> int:
     wanted = dict(map(_read, options.arguments))
     seconds = options.seconds("--timeout", changes.USUAL_SECONDS)
     no_wait = "no-wait" in options
-    client = call.reach()
+    client = call.reach(sweeps=True)
     changes.sweep_first(call)
     try:
         return changes.ask_all(
