@@ -176,11 +176,21 @@ def free_port() -> int:
     raise AssertionError("no free port")
 
 
-def edit(path: Path, old: str, new: str) -> None:
-    """Replace a text that must be there."""
+@contextlib.contextmanager
+def edited(path: Path, old: str, new: str) -> Iterator[None]:
+    """Replace a text that must be there, and put it back."""
     text = path.read_text()
     assert old in text, f"{path} has no {old!r}"
     path.write_text(text.replace(old, new))
+    try:
+        yield
+    finally:
+        path.write_text(text)
+
+
+def current(stack: StackUnderTest, service: str) -> list[int]:
+    """Pids of a service's replicas, those aside that only finish what they began."""
+    return [r["pid"] for r in stack.service(service)["replicas"] if not r["draining"]]
 
 
 def word_of(stack: StackUnderTest, service: str) -> str:
