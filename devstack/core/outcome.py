@@ -65,12 +65,27 @@ def update_failure(state: State, name: str, now: float) -> str:
             continue
         for_good = slot.blocked or slot.failures >= policy.CRASH_LOOP_FAILURES
         if for_good or "not ready within" in slot.last_exit.message:
-            return "\n".join([slot.blocked or f"{name} {slot.last_exit}", *slot.last_exit.tail])
+            ended = slot.blocked or f"{name} {slot.last_exit}"
+            error = known.rollout_error
+            newest = (f"newest source does not start: {error[1]}",) if error is not None else ()
+            return "\n".join([*newest, ended, *slot.last_exit.tail])
     seconds = overdue_seconds(state, name, now)
     if seconds is not None and known.good != wanted:
         reason = next((r.reason for r in state.replicas_of(name) if r.reason), "")
         return f"not ready within {seconds:g} s" + (f": {reason}" if reason else "")
     return ""
+
+
+def scale_failure(state: State, name: str, now: float) -> str:
+    """Why there will not be as many replicas as wanted; empty while there may be.
+
+    A compiled service scales with its last good artifact while its newest source does not build or start.
+    """
+    known = state.of(name)
+    compiled = known.good_artifact is not None and known.good_artifact.is_compiled
+    if compiled and known.good != state.wanted_revision(name):
+        return ""
+    return update_failure(state, name, now)
 
 
 def is_settled(state: State, now: float) -> bool:
