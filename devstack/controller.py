@@ -18,7 +18,6 @@ from devstack.api.control import UpRequest
 from devstack.api.server import ControlServer, SocketTaken
 from devstack.engine.control import StackControl
 from devstack.engine.session import Session
-from devstack.keeper.client import KeeperUnreachable
 from devstack.keeper.places import PlaceRefused, Places, make, stack_id_of
 
 log = logging.getLogger("devstack.controller")
@@ -73,9 +72,9 @@ async def _run(places: Places, file: Path, *, adopt: bool, open_files: int) -> i
     try:
         async with asyncio.TaskGroup() as tasks:
             serving = tasks.create_task(server.serve())
-            if adopt:
-                await _adopt(control, file)
             living = tasks.create_task(session.live())
+            if adopt:
+                await _adopt(control, session, file)
             ended = tasks.create_task(session.ended.wait())
             await asyncio.wait({serving, ended}, return_when=asyncio.FIRST_COMPLETED)
             if not serving.done():
@@ -88,11 +87,12 @@ async def _run(places: Places, file: Path, *, adopt: bool, open_files: int) -> i
     return code
 
 
-async def _adopt(control: StackControl, file: Path) -> None:
-    """Take over what runs with the environment that the first `up` had."""
-    outcome = await control.up(UpRequest(file, dict(os.environ)))
+async def _adopt(control: StackControl, session: Session, file: Path) -> None:
+    """Take over what runs with the environment that the first `up` had; else there is nothing to do."""
+    outcome = await control.adopt(UpRequest(file, dict(os.environ)))
     if not outcome.ok:
-        raise KeeperUnreachable("\n".join(outcome.lines))
+        log.error("%s", "\n".join(outcome.lines))
+        session.ended.set()
 
 
 def _stop_on_signals(control: StackControl) -> None:

@@ -15,7 +15,14 @@ from devstack.core import events as e
 from devstack.core.env import masked
 from devstack.core.model import Kind
 from devstack.core.ops import Plan
-from devstack.core.outcome import is_current, is_down, is_scaled, is_settled, update_failure
+from devstack.core.outcome import (
+    is_current,
+    is_down,
+    is_scaled,
+    is_settled,
+    scale_failure,
+    update_failure,
+)
 from devstack.core.state import State
 from devstack.core.view import failures_for_good, service_view, service_views
 from devstack.engine.addresses import Consumer
@@ -114,6 +121,13 @@ class StackControl:
 
     async def up(self, request: UpRequest) -> Outcome:
         """See `Control.up`."""
+        return await self._up_with(request, may_start=True)
+
+    async def adopt(self, request: UpRequest) -> Outcome:
+        """As `up`, but only where a keeper has something to take over."""
+        return await self._up_with(request, may_start=False)
+
+    async def _up_with(self, request: UpRequest, *, may_start: bool) -> Outcome:
         async with self._up:
             if self.state.closing or self._session.ended.is_set():
                 return Outcome(1, ("cannot start: the stack is stopping", "hint: try again"))
@@ -123,7 +137,9 @@ class StackControl:
                 return Outcome(2, tuple(str(error).splitlines()))
             try:
                 if not self._session.is_open:
-                    await self._session.open(request.environment, offline=request.offline)
+                    await self._session.open(
+                        request.environment, offline=request.offline, may_start=may_start
+                    )
                 await self._session.apply(loaded, request.environment, offline=request.offline)
             except ProtocolMismatch as error:
                 return Outcome(1, (str(error), "hint: devstack down, then devstack up"))
@@ -244,6 +260,7 @@ class StackControl:
             service,
             lambda state: state.wanted_count(service) == count and is_scaled(state, service),
             timeout_seconds,
+            scale_failure,
         )
         return outcome if not outcome.ok else Outcome(0, (f"{service}: {count} serving",))
 
@@ -276,6 +293,7 @@ class StackControl:
             service,
             lambda state: state.override(service).stopped and is_down(state, service),
             timeout_seconds,
+            _never,  # what does not start can be stopped all the same
         )
         return outcome if not outcome.ok else Outcome(0, (f"{service}: stopped",))
 
@@ -307,12 +325,15 @@ class StackControl:
         return started if not started.ok else Outcome(0, (f"{database}: made anew",))
 
     async def _wait_for(
-        self, service: str, is_so: Callable[[State], bool], timeout_seconds: float
+        self,
+        service: str,
+        is_so: Callable[[State], bool],
+        timeout_seconds: float,
+        failure_of: Callable[[State, str, float], str] = update_failure,
     ) -> Outcome:
         def cannot(state: State, now: float) -> tuple[str, ...]:
             # what was asked is recorded before anything that could fail because of it
-            failure = update_failure(state, service, now)
-            return tuple(failure.splitlines())
+            return tuple(failure_of(state, service, now).splitlines())
 
         def late(state: State, now: float) -> tuple[str, ...]:
             view = service_view(state, self.plan, service, now)
@@ -321,6 +342,11 @@ class StackControl:
 
         await asyncio.sleep(0)
         return await wait_until(self._session, is_so, cannot, late, timeout_seconds)
+
+
+def _never(state: State, service: str, now: float) -> str:
+    del state, service, now
+    return ""
 
 
 def _cannot_scale(kind: Kind, fixed: bool, service: str, replicas: int | None) -> Outcome | None:

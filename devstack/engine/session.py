@@ -46,6 +46,7 @@ class Session:
         self.board = Board()
         self.environment: dict[str, str] = {}
         self.stack: Stack | None = None
+        self.opened = asyncio.Event()
         self.began = asyncio.Event()
         self.ended = asyncio.Event()
         self.is_detached = True
@@ -83,8 +84,10 @@ class Session:
 
     # ── opening ───────────────────────────────────────────────────────────────────────────────
 
-    async def open(self, environment: Mapping[str, str], *, offline: bool) -> None:
-        """Connect to the keeper, start one where there is none, take over what it runs.
+    async def open(
+        self, environment: Mapping[str, str], *, offline: bool, may_start: bool = True
+    ) -> None:
+        """Connect to the keeper, start one where there is none and that is wanted.
 
         Raises `KeeperUnreachable`, `ProtocolMismatch`, OSError.
         """
@@ -104,7 +107,7 @@ class Session:
         engine.link.on_open = self._greet_keeper
         engine.link.on_lost = self._keeper_lost
         engine.link.on_found = self._keeper_found
-        was_there = await engine.link.open()
+        was_there = await engine.link.open(may_start=may_start)
         engine.book.names = engine.link.client.capabilities.hosts and sys.platform == "linux"
         self._engine = engine
         self.controller = Controller(
@@ -112,6 +115,7 @@ class Session:
         )
         if was_there:
             engine.book.recall()
+        self.opened.set()
 
     async def _greet_keeper(self, client: KeeperClient) -> None:
         """Tell a keeper what to do when this controller is lost."""
@@ -218,11 +222,13 @@ class Session:
 
     async def live(self) -> None:
         """Look after the stack from its first `apply` to its end."""
-        await self.began.wait()
+        await self.opened.wait()
         assert self.controller is not None
         try:
             async with asyncio.TaskGroup() as tasks:
+                # adoption runs steps already, so exits are sorted before the stack has begun
                 serving = tasks.create_task(self.engine.link.serve())
+                await self.began.wait()
                 adopting = tasks.create_task(self._finish_adoption())
                 await self.controller.run()
                 serving.cancel()

@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from devstack.core.events import Exit as End
+from devstack.keeper import processes
 from devstack.keeper.client import (
     Exit,
     KeeperClient,
@@ -21,9 +22,14 @@ from devstack.keeper.client import (
     SpawnSpec,
     start_keeper,
 )
+from devstack.keeper.marks import Run, runs_in
 from devstack.keeper.places import Places
 from devstack.keeper.protocol import STEP_PREFIXES
+from devstack.keeper.sweep import sweep
 from devstack.runtimes.base import ReplicaEnd
+
+LAST_WORK_SECONDS = 5.0
+"""How long a warden whose keeper died (or the other way round) may take to end what they ran."""
 
 Notice = Callable[[str, str], None]
 """(service, one line for people)."""
@@ -49,7 +55,7 @@ class KeeperLink:
 
     # ── life ──────────────────────────────────────────────────────────────────────────────────
 
-    async def open(self) -> bool:
+    async def open(self, *, may_start: bool = True) -> bool:
         """Connect to the keeper that runs, else start one; True when there was one.
 
         Raises `KeeperUnreachable`, `ProtocolMismatch`.
@@ -58,6 +64,9 @@ class KeeperLink:
             client = await KeeperClient.connect(self._places.keeper_socket)
             was_there = True
         except KeeperUnreachable:
+            if not may_start:
+                raise
+            await self._sweep()
             await start_keeper(self._places, open_files=self._open_files)
             client = await KeeperClient.connect(self._places.keeper_socket)
             was_there = False
@@ -67,6 +76,18 @@ class KeeperLink:
             await self.on_open(client)
         self._opened.set()
         return was_there
+
+    async def _sweep(self) -> None:
+        """End what dead runs left, once the last of keeper and warden has done its part or is dead.
+
+        It may hold ports and data that the next run needs.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORK_SECONDS):
+                while any(_is_ending(run) for run in runs_in(self._places.folder)):
+                    await asyncio.sleep(0.01)  # not our children: nothing to wait for
+        for dead in await asyncio.to_thread(sweep, [self._places], kill=True):
+            self._notice("", str(dead))
 
     async def serve(self) -> None:
         """Sort exits; when the keeper dies tell everybody and start another, for ever."""
@@ -212,6 +233,10 @@ class KeeperLink:
                     )
                 case _:
                     continue
+
+
+def _is_ending(run: Run) -> bool:
+    return processes.is_running(run.keeper) or processes.is_running(run.warden)
 
 
 def replica_end(exit_: Exit) -> ReplicaEnd:
