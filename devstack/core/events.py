@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from devstack.core.model import Stack
 from devstack.core.routes import RoutingTable
 
-
 _SIGNALS = {1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS"} | {
     8: "SIGFPE",
     9: "SIGKILL",
@@ -56,6 +55,9 @@ class Artifact:
     data_id: str | None = None
     """Identity of a database's data folder: another one runs jobs again."""
     notes: tuple[str, ...] = ()
+    """What was found and chosen, for whoever asks `why`: toolchains, the start command."""
+    warnings: tuple[str, ...] = ()
+    """What a user must know: a stand-in and its gaps."""
 
 
 @dataclass(frozen=True, slots=True)

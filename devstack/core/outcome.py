@@ -6,7 +6,7 @@ when old replicas have gone.
 
 from devstack.core import policy
 from devstack.core.reconcile import leaving
-from devstack.core.shape import wanted_table
+from devstack.core.shape import wanted_shape, wanted_table
 from devstack.core.state import Phase, State
 from devstack.core.view import is_updating, overdue_seconds, service_word
 
@@ -22,6 +22,13 @@ def routes_in_force(state: State, name: str) -> bool:
     wanted = wanted_table(state, frozenset(leaving(state)))
     keys = [key for key in {*wanted.ready, *table.ready} if key.split(".")[0] == name]
     return all(wanted.ready.get(key) == table.ready.get(key) for key in keys)
+
+
+def configuration_in_force(state: State) -> bool:
+    """Whether NGINX has loaded the routes, names and slots that the stack wants."""
+    if not state.gateway_running:
+        return True
+    return state.gateway.loading is None and state.gateway.loaded == wanted_shape(state)
 
 
 def is_scaled(state: State, name: str) -> bool:
@@ -90,7 +97,7 @@ def scale_failure(state: State, name: str, now: float) -> str:
 
 def is_settled(state: State, now: float) -> bool:
     """Whether the whole stack is as it is wanted: ready, done or stopped, in its newest revision."""
-    if state.stack is None:
+    if state.stack is None or not configuration_in_force(state):
         return False
     return all(
         service_word(state, name, now).is_settled

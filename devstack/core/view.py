@@ -11,6 +11,7 @@ from enum import StrEnum
 from devstack.core import policy
 from devstack.core.model import GATEWAY, Service
 from devstack.core.ops import Hold, Plan
+from devstack.core.shape import wanted_shape
 from devstack.core.state import Replica, ServiceState, State, is_flapping
 
 
@@ -174,7 +175,7 @@ def _warnings(state: State, name: str) -> tuple[str, ...]:
     known = state.of(name)
     found = list(known.warnings)
     if known.artifact is not None:
-        found += [note for note in known.artifact.notes if note not in found]
+        found += [text for text in known.artifact.warnings if text not in found]
     wanted = state.wanted_revision(name)
     if known.prepare_error is not None and known.prepare_error[0] == wanted:
         found.append(f"newest source is not running: {known.prepare_error[1]}")
@@ -216,4 +217,7 @@ def failures_for_good(state: State, plan: Plan, now: float) -> tuple[tuple[str, 
             (seconds := overdue_seconds(state, view.name, now)) is not None
         ):
             found.append((view.name, view.reason or f"not ready within {seconds:g} s"))
+    refused = state.gateway.load_error
+    if refused is not None and refused[0] == wanted_shape(state):
+        found.append((GATEWAY, refused[1]))
     return tuple(found)

@@ -88,10 +88,13 @@ class NginxGateway:
             raise PrepareFailed(f"{error}{hint}") from error
         except (NotNginx, StepFailed) as error:
             raise PrepareFailed(str(error)) from error
-        notes = self._tool.notes
+        warnings = self._tool.notes
         if not self._features.shared_table:
-            notes = (*notes, "this NGINX has no njs: scaling and reloading wait for old workers")
-        return Artifact(digest=f"{self._tool.origin}-{self._tool.version}", notes=notes)
+            warnings = (
+                *warnings,
+                "this NGINX has no njs: scaling and reloading wait for old workers",
+            )
+        return Artifact(digest=f"{self._tool.origin}-{self._tool.version}", warnings=warnings)
 
     async def source_digest(self, service: Service) -> str:
         """NGINX has no source here."""

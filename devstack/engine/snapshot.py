@@ -120,7 +120,9 @@ def _restored(name: str, raw: dict[str, Any]) -> Restored:
 
 
 def _artifact(raw: dict[str, Any] | None) -> Artifact | None:
-    return Artifact(**raw | {"notes": tuple(raw["notes"])}) if raw is not None else None
+    if raw is None:
+        return None
+    return Artifact(**raw | {key: tuple(raw[key]) for key in ("notes", "warnings")})
 
 
 def _exit(raw: dict[str, Any] | None) -> Exit | None:

@@ -28,7 +28,9 @@ def explain(state: State, plan: Plan, name: str, now: float) -> tuple[str, ...]:
             f"{name}.{index} failed {slot.failures} times in a row; the last one {slot.last_exit}"
         )
         lines += [f"  | {line}" for line in slot.last_exit.tail]
-    lines += [f"note: {warning}" for warning in view.warnings]
+    lines += [f"warning: {warning}" for warning in view.warnings]
+    artifact = state.of(name).artifact
+    lines += [f"note: {note}" for note in (artifact.notes if artifact is not None else ())]
     return tuple(lines)
 
 

@@ -84,8 +84,10 @@ class KeeperLink:
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORK_SECONDS):
-                while any(_is_ending(run) for run in runs_in(self._places.folder)):
-                    await asyncio.sleep(0.01)  # not our children: nothing to wait for
+                while any(  # noqa: ASYNC110 - not our children: there is nothing to await
+                    _is_ending(run) for run in runs_in(self._places.folder)
+                ):
+                    await asyncio.sleep(0.01)
         for dead in await asyncio.to_thread(sweep, [self._places], kill=True):
             self._notice("", str(dead))
 

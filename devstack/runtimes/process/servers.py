@@ -9,7 +9,7 @@ from devstack.core.model import EngineProgram, Service
 from devstack.engines.base import DataFolder, EngineProblem, EngineSpec, Site, Unprivileged
 from devstack.engines.registry import ENGINES
 from devstack.provision import find_tool
-from devstack.provision.tool import Settings, Tool, ToolUnavailable
+from devstack.provision.tool import Settings, ToolUnavailable
 from devstack.runtimes.base import PrepareFailed, StartOrder
 from devstack.runtimes.process.programs import CannotLaunch, Launch, Surroundings
 from devstack.runtimes.process.steps import KeeperSteps
@@ -52,7 +52,10 @@ class ServerPrograms:
             raise PrepareFailed(str(error)) from error
         self._data[service.name] = data
         return Artifact(
-            digest=data.data_id, data_id=data.data_id, notes=(*_stand_in(tool), *data.notes)
+            digest=data.data_id,
+            data_id=data.data_id,
+            notes=(f"{tool.product} {tool.version} ({tool.origin})",),
+            warnings=(*tool.notes, *data.notes),
         )
 
     async def source_digest(self, service: Service) -> str:
@@ -96,8 +99,3 @@ class ServerPrograms:
 def _program(service: Service) -> EngineProgram:
     assert isinstance(service.program, EngineProgram), f"{service.name} is no server"
     return service.program
-
-
-def _stand_in(tool: Tool) -> tuple[str, ...]:
-    """What a user must know of a server that stands in for another."""
-    return tuple(tool.notes) if tool.is_stand_in or tool.notes else ()
