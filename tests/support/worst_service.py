@@ -5,6 +5,7 @@
     bare             a daemon as `daemon`, with an empty environment too (`env -i`)
     deaf             ignores TERM
     numbers=FILE     writes numbered lines as fast as it can; FILE holds how many writes returned
+    rest=SECONDS     rests so long after every 50 numbered lines
     say=TEXT         writes TEXT once, as it is
     exit=N           ends with N when all of this is set up
 
@@ -15,6 +16,7 @@ import mmap
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 LINE = 64
@@ -37,7 +39,7 @@ def main() -> None:
     if "exit" in given:
         os._exit(int(given["exit"]))
     if "numbers" in given:
-        write_numbers(given["numbers"])
+        write_numbers(given["numbers"], float(given.get("rest", 0)))
     while True:
         signal.pause()
 
@@ -69,7 +71,7 @@ def start_daemon(tag: str, role: str) -> None:
     os.wait()
 
 
-def write_numbers(path: str) -> None:
+def write_numbers(path: str, rest: float) -> None:
     """A line is acknowledged when `write` returned: counted in memory that outlives this process."""
     with open(path, "wb") as file:
         file.truncate(8)
@@ -80,6 +82,8 @@ def write_numbers(path: str) -> None:
         os.write(1, f"{number:0{LINE - 1}d}\n".encode())
         number += 1
         counter[:8] = number.to_bytes(8, "little")
+        if rest and number % 50 == 0:
+            time.sleep(rest)
 
 
 if __name__ == "__main__":
