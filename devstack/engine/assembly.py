@@ -5,15 +5,15 @@ Nothing happens here; `session` brings it to life.
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from devstack.core.events import Exit
 from devstack.core.model import RuntimeName
 from devstack.core.state import State
 from devstack.engine import identity as identities
 from devstack.engine.addresses import AddressBook
 from devstack.engine.board import Board
+from devstack.engine.endings import Endings
 from devstack.engine.folders import Folders
 from devstack.engine.gateway import NginxGateway
 from devstack.engine.identity import Identity
@@ -21,13 +21,12 @@ from devstack.engine.operations import Operations, Prober
 from devstack.engine.ports import are_free
 from devstack.engine.probes.prober import ReplicaProber
 from devstack.engine.surroundings import StackSurroundings
-from devstack.engine.tails import last_lines
 from devstack.engine.world import ProcessWorld
 from devstack.engines.base import EngineSpec, Unprivileged
 from devstack.engines.registry import ENGINES
 from devstack.keeper.places import Places
 from devstack.provision.tool import Settings
-from devstack.runtimes.base import ReplicaEnd, ReplicaRuntime
+from devstack.runtimes.base import ReplicaRuntime
 from devstack.runtimes.fake import FakeProber, FakeReplicas, FakeWorkloads
 from devstack.runtimes.process.link import KeeperLink
 from devstack.runtimes.process.programs import Programs
@@ -118,7 +117,7 @@ def assemble(
         probers=probers,
         gateway=nginx,
         jitter=lambda: random.uniform(-1.0, 1.0),  # noqa: S311 - spreads retries, no secret
-        on_end=lambda end: _with_last_words(end, folders, link),
+        on_end=Endings(folders.logs, lambda: link.run_id, state).complete,
     )
     return Engine(
         link, identity, book, surroundings, sources, servers, nginx, runtime, operations, fake
@@ -134,12 +133,3 @@ def unprivileged_way(told: str) -> Unprivileged:
             return "nobody"
         case _:
             return "not needed"
-
-
-def _with_last_words(end: ReplicaEnd, folders: Folders, link: KeeperLink) -> Exit:
-    """The exit of a replica with the last lines it wrote, when it failed."""
-    if end.exit.is_success or end.is_loss:
-        return end.exit
-    service = end.replica.rpartition("#")[0].rpartition(".")[0]
-    tail = last_lines(folders.logs / service / link.run_id, end.replica)
-    return replace(end.exit, tail=tail)

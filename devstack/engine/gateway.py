@@ -4,6 +4,8 @@ Which replica is the master, which configuration it has and which table is in fo
 run; everything that decides them is in core.
 """
 
+import asyncio
+import contextlib
 import json
 import os
 import resource
@@ -51,6 +53,8 @@ _REFUSALS = (
     RuntimeUnavailable,
     OSError,
 )
+TEND_SECONDS = 30.0
+LOG_BYTES = 32 << 20
 OLD_WORKERS_GRACE_SECONDS = 5.0
 """How long old workers of an NGINX without shared dictionaries are waited for."""
 
@@ -182,6 +186,14 @@ class NginxGateway:
             port = address.rpartition(":")[2]
             if port.isdigit():
                 await wait_drained(int(port), max(0.0, deadline - time.monotonic()))
+
+    async def tend(self) -> None:
+        """Keep NGINX's own logs small, for ever."""
+        while True:
+            await asyncio.sleep(TEND_SECONDS)
+            if self._live is not None and self._master is not None:
+                with contextlib.suppress(*_REFUSALS):
+                    await self._live.rotate_logs(self._master, LOG_BYTES)
 
     async def ask(self) -> str:
         """Why NGINX is not ready; empty when its admin socket answers."""

@@ -103,8 +103,8 @@ class Operations:
     probers: Mapping[RuntimeName, Prober] = field(default_factory=dict)
     gateway: GatewayDriver | None = None
     jitter: Callable[[], float] = lambda: random.uniform(-1.0, 1.0)  # noqa: S311 - spreads retries, no secret
-    on_end: Callable[[ReplicaEnd], "e.Exit"] = lambda end: end.exit
-    """Adds what only the engine knows to an exit: the last lines of the log."""
+    on_end: Callable[[ReplicaEnd], ReplicaEnd] = lambda end: end
+    """Adds what only the engine knows to an end: the last lines of the log, a stolen port."""
     _starting: dict[str, asyncio.Event] = field(default_factory=dict)
     """Starts under way: a stop of the same replica waits for them."""
 
@@ -129,8 +129,8 @@ class Operations:
             prober.forget(end.replica)
         for daemon in end.left_behind:
             post(e.ReplicaWarned(end.replica, f"left {daemon} behind, which was killed"))
-        exit_ = self.on_end(end)
-        post(e.ReplicaExited(end.replica, exit_, jitter=self.jitter(), is_loss=end.is_loss))
+        end = self.on_end(end)
+        post(e.ReplicaExited(end.replica, end.exit, jitter=self.jitter(), is_loss=end.is_loss))
 
     async def run(self, op: Op, state: State, post: Post) -> None:
         """Run one op to its end; `state` is the State its intent led to."""

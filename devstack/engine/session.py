@@ -216,7 +216,7 @@ class Session:
             name, _, slot = end.replica.rpartition("#")[0].rpartition(".")
             if name in stack.services and slot.isdigit():
                 self.post(e.ReplicaAdopted(end.replica, name, int(slot), "", None))
-                self.post(e.ReplicaExited(end.replica, engine.operations.on_end(end)))
+                self.post(e.ReplicaExited(end.replica, engine.operations.on_end(end).exit))
 
     # ── living ────────────────────────────────────────────────────────────────────────────────
 
@@ -229,10 +229,11 @@ class Session:
                 # adoption runs steps already, so exits are sorted before the stack has begun
                 serving = tasks.create_task(self.engine.link.serve())
                 await self.began.wait()
+                tending = tasks.create_task(self.engine.nginx.tend())
                 adopting = tasks.create_task(self._finish_adoption())
                 await self.controller.run()
-                serving.cancel()
-                adopting.cancel()
+                for task in (serving, adopting, tending):
+                    task.cancel()
             with contextlib.suppress(KeeperUnreachable, KeeperRefused):
                 await self.engine.link.client.shutdown()
             self.snapshot.forget()
