@@ -71,10 +71,10 @@ async def _run(places: Places, file: Path, *, adopt: bool, open_files: int) -> i
     code = 0
     try:
         async with asyncio.TaskGroup() as tasks:
-            serving = tasks.create_task(server.serve())
             living = tasks.create_task(session.live())
-            if adopt:
+            if adopt:  # first, or the first to ask would be told that there is nothing
                 await _adopt(control, session, file)
+            serving = tasks.create_task(server.serve())
             ended = tasks.create_task(session.ended.wait())
             await asyncio.wait({serving, ended}, return_when=asyncio.FIRST_COMPLETED)
             if not serving.done():
