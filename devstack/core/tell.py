@@ -72,7 +72,8 @@ def tell(before: State, event: e.Event, after: State) -> Line | None:  # noqa: C
         case e.SourceChanged(service=service):
             return Line(service, "source changed")
         case e.Noted(service=service, text=text):
-            return Line(service, text)
+            known = service is not None and text in before.of(service).warnings
+            return None if known else Line(service, text)
         case e.DownRequested(cause=cause):
             return Line(None, f"stopping: {cause}")
     return None

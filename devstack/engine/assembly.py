@@ -87,6 +87,7 @@ def assemble(
         folder=folders.root,
         stack_folder=stack_file.parent,
         tell=board.report,
+        notice=notice,
     )
     sources = SourcePrograms(surroundings, settings, folders.root, stack_file.parent)
     servers = ServerPrograms(

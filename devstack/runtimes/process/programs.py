@@ -4,7 +4,7 @@ Sources (packs), database servers (engines) and NGINX differ in nothing else.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from devstack.core.env import Variable
@@ -29,7 +29,8 @@ class Launch:
     run_as: RunAs = "same"
     stop_signal: int | None = None
     """Overrides the service's, where a server has a signal of its own for a clean end."""
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = ()
+    """What a user should know about this start, such as a variable that lost to another."""
 
 
 class CannotLaunch(Exception):

@@ -47,6 +47,8 @@ class ProcessRuntime:
     """The checkout's `.devstack`."""
     stack_folder: Path
     tell: Callable[[str, Progress], None]
+    notice: Callable[[str, str], None]
+    """(service, one line that a person should read)."""
     _replicas: dict[str, Service] = field(default_factory=dict)
     _signals: dict[str, int] = field(default_factory=dict)
     _specs: dict[str, SpawnSpec] = field(default_factory=dict)
@@ -86,6 +88,8 @@ class ProcessRuntime:
             view=View(hosts=self.surroundings.hosts_file(), as_user=launch.run_as),
             meta=json.dumps(meta),
         )
+        for warning in launch.warnings:
+            self.notice(service.name, warning)
         self._replicas[order.replica] = service
         self._specs[order.replica] = spec
         self._ports[order.replica] = _ports(launch.addresses)

@@ -106,6 +106,11 @@ class SourcePrograms:
             argv=argv,
             env=env,
             cwd=cwd,
+            warnings=tuple(
+                f"{v.name} from {' and '.join(v.overrides)} is overridden: {v.origin} wins"
+                for v in variables.values()
+                if v.overrides
+            ),
             addresses=tuple((name, f"127.0.0.1:{port}") for name, port in ports.items()),
         )
 
