@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
-WHOLE_STACKS = ("tests/e2e", "tests/faults", "tests/fresh")
+WHOLE_STACKS = ("tests/commands", "tests/e2e", "tests/faults", "tests/fresh", "tests/strangers")
 """What `fast` leaves out: whole stacks, a fault for each of their parts, fresh systems."""
 
 CHECKS: tuple[tuple[str, ...], ...] = (
