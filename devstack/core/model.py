@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from enum import Enum, StrEnum
+from functools import lru_cache
 from typing import Any
 
 from devstack.core.routes import Route
@@ -291,11 +292,13 @@ class Stack:
         return self.services[name]
 
 
+@lru_cache(maxsize=1024)
 def config_digest(service: Service) -> str:
     """Digest of all in a service that needs a new replica when it changes.
 
     How many replicas, when they are asked and how they are replaced is not part of it, nor which
-    dependencies must be how far; which dependencies there are is, since they are injected.
+    dependencies must be how far; which dependencies there are is, since they are injected. Remembered,
+    because reconcile and every listing ask for each service again and again.
     """
     bare = replace(
         service,
