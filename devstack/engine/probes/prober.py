@@ -32,7 +32,7 @@ from devstack.engine.probes.listening import (
     somebody_listens,
     still_listens,
 )
-from devstack.engine.probes.schedule import QUICK_SECONDS, Role, Track
+from devstack.engine.probes.schedule import FIRST_SECOND_INTERVAL, QUICK_SECONDS, Role, Track
 from devstack.engine.probes.sockets import SocketProbe, http_request
 
 _BATCH_SECONDS = 0.005
@@ -76,6 +76,8 @@ class _Watch:
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     inodes: dict[int, int] = field(default_factory=dict)
     inspected: bool = False
+    answered: bool = False
+    """A server was seen to listen: from then on it is asked, not looked at."""
 
     @property
     def name(self) -> str:
@@ -221,9 +223,32 @@ class ReplicaProber:
             case ExecProbe(command):
                 self._spawn(watch, self._run(watch, track, command, timeout))
             case QueryProbe():
-                self._spawn(watch, self._query(watch, track, timeout))
+                if not self._is_awaited(watch, track):
+                    self._spawn(watch, self._query(watch, track, timeout))
             case _:
                 assert_never(probe)
+
+    def _is_awaited(self, watch: _Watch, track: Track) -> bool:
+        """Whether a server that starts does not listen yet: looked at often, since it costs little.
+
+        A query costs a driver's connection and is asked a few times a second; without this look a
+        server that listens would wait for the next one.
+        """
+        if track.passing or watch.answered:
+            return False
+        ports = {literal: literal.rpartition(":")[2] for literal in watch.addresses.values()}
+        silent = [one for one, port in ports.items() if not somebody_listens(int(port))]
+        if not silent:
+            watch.answered = True
+            return False
+        now = asyncio.get_running_loop().time()
+        track.in_flight = False
+        track.due = now + FIRST_SECOND_INTERVAL
+        if now - watch.born > QUICK_SECONDS and track.note(
+            False, f"nothing listens on {silent[0]}"
+        ):
+            self._tell(watch, track)
+        return True
 
     def _address(self, watch: _Watch, endpoint: str | None) -> str | None:
         if endpoint is not None:
