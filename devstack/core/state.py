@@ -72,7 +72,7 @@ class Replica:
 
     @property
     def is_serving(self) -> bool:
-        return self.ready and self.is_current
+        return self.ready and self.is_current and self.alive
 
     def address(self, endpoint: str | None = None) -> str | None:
         for name, literal in self.addresses:

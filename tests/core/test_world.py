@@ -30,18 +30,22 @@ _ACTIONS = st.lists(
 )
 
 
-def live(actions: list[Action]) -> World:
+def live(actions: list[Action], *, is_up: bool) -> World:
+    """A history, from an empty machine or from a stack that is up."""
     world = World()
     world.act(("apply", 0, 0))
+    if is_up:
+        for _ in range(4):
+            world.act(("well", 7, 0))
     for action in actions:
         world.act(action)
     return world
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(_ACTIONS)
-def test_every_history_is_safe_converges_and_replays(actions: list[Action]) -> None:
-    world = live(actions)
+@given(_ACTIONS, st.booleans())
+def test_every_history_is_safe_converges_and_replays(actions: list[Action], is_up: bool) -> None:
+    world = live(actions, is_up=is_up)
     world.be_kind()
 
     world.check_converged()

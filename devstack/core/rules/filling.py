@@ -103,8 +103,10 @@ def why_not(
     if attempts.retry_at > draft.now:
         return _failure_text(state, name, slot, revision), attempts.retry_at
     others = draft.on_slot(name, slot)
-    if others and never_two(service):
-        return f"waits for {others[0].id} to end", None
+    failing = [r for r in others if r.stop_is_failure and r.revision == revision]
+    if failing or (others and never_two(service)):
+        # how long to wait after a failure is known when it has ended
+        return f"waits for {(failing or others)[0].id} to end", None
     if len(others) >= policy.PORTS_PER_SLOT:
         return f"all {policy.PORTS_PER_SLOT} ports of the slot are in use by earlier replicas", None
     return None

@@ -28,7 +28,7 @@ def roll(state: State, draft: Draft) -> None:
             if not current or any(r.revision == known.desired for r in current):
                 continue
             serves = any(r.ready for r in current)
-            if len(current) > 1 or (serves and canaries and slot not in canaries):
+            if len(current) > 1 or (canaries and slot not in canaries):
                 draft.hold(name, slot, _TURN)
                 continue
             blocked = why_not(state, draft, service, slot, startable(state, name))

@@ -1,0 +1,165 @@
+"""The routing table follows readiness; the configuration follows names, routes and slots."""
+
+from devstack.core import events as e
+from devstack.core.model import Endpoint, Gateway, Scheme
+from devstack.core.routes import Route, Target
+from devstack.core.shape import wanted_shape
+from tests.support.history import History, database, nginx, web, worker
+
+
+def gate(*services_: object, **changes: object) -> History:
+    core = History()
+    core.up(nginx(), web(**changes))
+    core.prepared("gateway")
+    core.prepared("web")
+    core.start("gateway.1#1")
+    core.loaded()
+    core.routed()
+    return core
+
+
+def test_slots_are_rendered_ahead() -> None:
+    core = gate(replicas=3)
+
+    assert core.state.gateway.loaded is not None
+    assert core.state.gateway.loaded.slots == (("web", 14),)
+
+
+def test_scaling_within_the_rendered_slots_changes_the_table_and_loads_nothing() -> None:
+    core = gate()
+    core.start("web.1#1")
+    core.routed()
+    core.tell(e.ScaleRequested("web", 2))
+
+    assert core.start("web.2#1") == ["routes web=web.1#1,web.2#1"]
+
+
+def test_scaling_beyond_the_rendered_slots_loads_once_and_routes_when_it_is_loaded() -> None:
+    core = gate()
+    core.start("web.1#1")
+    core.routed()
+    planned = core.tell(e.ScaleRequested("web", 11))
+    assert [line for line in planned if line.startswith("load")] == ["load web*30"]
+
+    assert core.start("web.11#1") == []
+    assert core.loaded() == ["routes web=web.1#1,web.11#1"]
+
+
+def test_the_configuration_has_routes_endpoints_and_fixed_ports() -> None:
+    core = History()
+    core.up(
+        nginx(),
+        database(),
+        web(endpoints=(Endpoint("main", 80), Endpoint("admin", 81, Scheme.TCP))),
+        worker("old", endpoints=(Endpoint("main", 9000, fixed=True),)),
+        worker(),
+        gateway=Gateway(8080, routes=(Route("/shop", "web", strip=True, timeout_seconds=30.0),)),
+    )
+
+    shape = wanted_shape(core.state)
+    assert shape == e.GatewayShape(
+        public=True,
+        port=8080,
+        routes=(("/shop", "web", True, 30.0, False),),
+        slots=(("web", 10),),
+        endpoints=(("web", (("main", 80, "http"), ("admin", 81, "tcp"))),),
+        fixed=(("old", 9000),),
+    )
+
+
+def test_only_ready_wanted_replicas_are_in_the_table() -> None:
+    core = gate(replicas=3)
+    core.start("web.1#1")
+    core.routed()
+    core.spawned("web.2#1")
+    core.start("web.3#1")
+    core.routed()
+    assert core.state.gateway.table is not None
+    assert core.state.gateway.table.ready == {
+        "web": (Target(1, "127.0.0.1:20011", "web.1#1"), Target(3, "127.0.0.1:20031", "web.3#1"))
+    }
+
+    assert core.unready("web.1#1") == ["routes web=web.3#1"]
+    core.routed()
+    assert core.tell(e.ScaleRequested("web", 2)) == ["routes"]
+    assert core.state.gateway.setting is not None
+    assert core.state.gateway.setting.waiting == {"web": "web is starting"}
+
+
+def test_what_has_no_replica_says_what_it_waits_for_and_since_when() -> None:
+    core = gate()
+    assert core.state.gateway.table is not None
+    assert core.state.gateway.table.waiting == {"web": "web is starting"}
+    assert core.state.gateway.table.since == {"web": 1000.0}
+
+    core.tell(e.StopRequested("web"))
+    assert core.state.gateway.setting is not None
+    assert core.state.gateway.setting.waiting == {"web": "web is stopped"}
+
+
+def test_one_table_at_a_time_and_then_the_newest() -> None:
+    core = gate(replicas=3)
+
+    assert core.start("web.1#1") == ["routes web=web.1#1"]
+    assert core.start("web.2#1") == []
+    assert core.start("web.3#1") == []
+    assert core.routed() == ["routes web=web.1#1,web.2#1,web.3#1"]
+
+
+def test_a_table_that_could_not_be_set_is_tried_again_soon() -> None:
+    core = gate()
+    core.start("web.1#1")
+
+    assert core.tell(e.RoutesFailed("no answer")) == []
+    assert core.plan.wake_at == 1000.2
+    assert core.wait(0.2) == ["routes web=web.1#1"]
+
+
+def test_a_configuration_that_was_refused_keeps_the_old_one_and_is_tried_later() -> None:
+    core = gate()
+    core.tell(e.ScaleRequested("web", 11))
+    loading = core.state.gateway.loading
+    assert loading is not None
+
+    assert core.tell(e.GatewayLoadFailed(loading, "port 8080 is in use")) == []
+    assert core.holds("gateway") == ["port 8080 is in use"]
+    assert core.state.gateway.loaded is not None
+    assert core.state.gateway.loaded.slots == (("web", 10),)
+    assert core.wait(4.9) == []
+    assert core.wait(0.1) == ["load web*30"]
+
+
+def test_another_configuration_is_tried_at_once() -> None:
+    core = gate()
+    core.tell(e.ScaleRequested("web", 11))
+    loading = core.state.gateway.loading
+    assert loading is not None
+    core.tell(e.GatewayLoadFailed(loading, "port 8080 is in use"))
+
+    core.up(nginx(), web(replicas=20))
+    assert core.state.gateway.loading is not None
+    assert core.state.gateway.loading.slots == (("web", 30),)
+
+
+def test_a_gateway_that_ended_knows_nothing_and_is_told_everything_again() -> None:
+    core = gate()
+    core.start("web.1#1")
+    core.routed()
+    core.exited("gateway.1#1", 1)
+    assert core.state.gateway.loaded is None
+    assert core.wait(0.5) == ["start gateway.1#2"]
+
+    shape = wanted_shape(core.state)
+    core.spawned("gateway.1#2")
+    assert core.tell(e.GatewayLoaded(shape)) == ["routes web=web.1#1"]
+    assert core.ready("gateway.1#2") == []
+
+
+def test_a_replica_that_listens_elsewhere_is_routed_to_where_it_listens() -> None:
+    core = gate()
+    core.start("web.1#1")
+    core.routed()
+    core.tell(e.ReplicaListens("web.1#1", (("main", "[::1]:5000"),)))
+
+    assert core.state.gateway.setting is not None
+    assert core.state.gateway.setting.ready == {"web": (Target(1, "[::1]:5000", "web.1#1"),)}
