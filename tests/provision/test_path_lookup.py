@@ -98,7 +98,7 @@ def test_a_database_client_is_not_a_server(
     with pytest.raises(ToolUnavailable, match="offline"):
         find("postgres", steps, offline)
 
-    assert steps.runs == []
+    assert steps.ran == []
 
 
 def test_postgres_needs_its_initdb_and_finds_its_companions_behind_a_link(
@@ -151,7 +151,7 @@ def test_a_wrapper_script_is_passed_over(
     tool = find("go", steps, replace(offline, path=path))
 
     assert tool.binaries["go"] == real
-    assert all(run[0] != str(shim) for run in steps.runs)
+    assert all(run[0] != str(shim) for run in steps.ran)
 
 
 def test_a_program_is_asked_once_and_again_when_it_changes(
@@ -160,12 +160,12 @@ def test_a_program_is_asked_once_and_again_when_it_changes(
     make_program("nats-server", "nats-server: v2.10.1")
     find("nats", steps, offline)
     find("nats", steps, offline)
-    assert len(steps.runs) == 1
+    assert len(steps.ran) == 1
 
     make_program("nats-server", "nats-server: v2.11.10")
 
     assert find("nats", steps, offline).version == "2.11.10"
-    assert len(steps.runs) == 2
+    assert len(steps.ran) == 2
 
 
 def test_an_old_nginx_is_used_only_where_no_better_one_can_be_had(
@@ -188,7 +188,7 @@ def test_a_new_nginx_is_asked_whether_it_has_shared_dictionaries(
     tool = find("nginx", steps, offline)
 
     assert tool.features == frozenset({"njs"})
-    assert any("-t" in run for run in steps.runs)
+    assert any("-t" in run for run in steps.ran)
 
 
 def test_python_is_the_interpreter_behind_a_shim(steps: Any, offline: Settings) -> None:
