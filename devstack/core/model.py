@@ -300,8 +300,11 @@ def config_digest(service: Service) -> str:
     dependencies must be how far; which dependencies there are is, since they are injected. Remembered,
     because reconcile and every listing ask for each service again and again.
     """
+    # NGINX is told where to listen by its configuration, which is loaded without a new replica
+    endpoints = () if service.kind is Kind.GATEWAY else service.endpoints
     bare = replace(
         service,
+        endpoints=endpoints,
         replicas=0,
         restart=Restart.ON_FAILURE,
         update=Update.ROLLING,

@@ -218,6 +218,6 @@ def failures_for_good(state: State, plan: Plan, now: float) -> tuple[tuple[str, 
         ):
             found.append((view.name, view.reason or f"not ready within {seconds:g} s"))
     refused = state.gateway.load_error
-    if refused is not None and refused[0] == wanted_shape(state):
+    if refused is not None and refused[0] == wanted_shape(state) and state.is_ready(GATEWAY):
         found.append((GATEWAY, refused[1]))
     return tuple(found)

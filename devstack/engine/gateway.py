@@ -25,7 +25,14 @@ from devstack.gateway.directive import UnsafeValue
 from devstack.gateway.drain import wait_drained
 from devstack.gateway.features import Features, NotNginx, probe_features
 from devstack.gateway.live import LiveGateway, Loaded
-from devstack.gateway.load import ConfigRefused, Master, MasterGone, ReloadRefused
+from devstack.gateway.load import (
+    BusyListen,
+    ConfigRefused,
+    Master,
+    MasterGone,
+    ReloadRefused,
+    find_busy,
+)
 from devstack.gateway.render import CannotRender
 from devstack.gateway.settings import GatewaySettings
 from devstack.gateway.table import TableUnreachable
@@ -171,6 +178,7 @@ class NginxGateway:
         config = self.book.gateway_config(shape)
         table = self._on_wall_clock(wanted_table(self.state(), frozenset(), shape))
         try:
+            self._refuse_busy_public(config)
             loaded = await self._known_live.load(self._known_master, config, table)
             self._refuse_without_public(config, loaded)
         except _REFUSALS as error:
@@ -256,20 +264,27 @@ class NginxGateway:
         """For a later controller: what this NGINX has loaded."""
         (self.folder / "shape.json").write_text(json.dumps(asdict(self._shape)))
 
+    def _refuse_busy_public(self, config: GatewayConfig) -> None:
+        """Tested before anything is loaded: the public address in force must not go for a taken one."""
+        for busy in find_busy(at for at in config.public if at not in self._config.public):
+            raise ReloadRefused(_public_is_busy(busy))
+
     @staticmethod
     def _refuse_without_public(config: GatewayConfig, loaded: Loaded) -> None:
         """A gateway that cannot listen where people look for it is no gateway."""
         for busy in loaded.busy:
             if busy.listen in config.public:
-                raise ReloadRefused(
-                    f"{busy}\nhint: stop what holds it, or choose another `gateway: port:`"
-                )
+                raise ReloadRefused(_public_is_busy(busy))
 
     @staticmethod
     def _on_wall_clock(table: RoutingTable) -> RoutingTable:
         """Core counts on the monotonic clock, pages show the wall clock's seconds."""
         offset = time.time() - time.monotonic()
         return replace(table, since={key: at + offset for key, at in table.since.items()})
+
+
+def _public_is_busy(busy: BusyListen) -> str:
+    return f"{busy}\nhint: stop what holds it, or choose another `gateway: port:`"
 
 
 def _shape_from_json(raw: dict[str, list[object]]) -> GatewayShape:
