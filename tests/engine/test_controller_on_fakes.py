@@ -1,0 +1,203 @@
+"""The controller with both kinds of fake runtime: up, scale, crash, restart, down; nothing is left."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from devstack.core import events as e
+from devstack.core.model import FakeProgram, Restart, RuntimeName, Service
+from devstack.core.reduce import reduce
+from devstack.core.state import State
+from devstack.core.view import Word, service_word
+from devstack.engine.controller import Controller
+from devstack.engine.operations import Operations
+from devstack.runtimes.fake import FakeProber, FakeReplicas, FakeWorkloads
+from tests.support.history import cloud, job, needs, stack, worker
+
+LIMIT_SECONDS = 30
+
+
+class Bench:
+    """A controller on fakes."""
+
+    def __init__(self) -> None:
+        self.replicas = FakeReplicas()
+        self.cluster = FakeWorkloads()
+        operations = Operations(
+            replicas={RuntimeName.FAKE: self.replicas},
+            workloads={RuntimeName.FAKE_WORKLOAD: self.cluster},
+            probers={RuntimeName.FAKE: FakeProber(self.replicas)},
+            jitter=lambda: 0.0,
+        )
+        self.controller = Controller(operations)
+
+    def apply(self, *services: Service) -> None:
+        self.controller.post(e.StackApplied(stack=stack(*services)))
+
+    async def until(self, is_so: Callable[[State], bool]) -> State:
+        return await self.controller.until(is_so)
+
+    async def ready(self, name: str, count: int) -> State:
+        return await self.until(
+            lambda s: s.ready_count(name) == count and len(s.replicas_of(name)) == count
+        )
+
+
+@asynccontextmanager
+async def running() -> AsyncIterator[Bench]:
+    """A controller that is brought down at the end; afterwards nothing is left of anything."""
+    bench = Bench()
+    async with asyncio.timeout(LIMIT_SECONDS), asyncio.TaskGroup() as tasks:
+        work = tasks.create_task(bench.controller.run())
+        yield bench
+        bench.controller.post(e.DownRequested())
+        await work
+    assert bench.controller.state.is_empty
+    assert bench.replicas.running == {}
+    assert bench.cluster.applied == {}
+    assert len(asyncio.all_tasks()) == 1
+
+    replayed = State()
+    for entry in bench.controller.journal.after(0)[1]:
+        replayed = reduce(replayed, entry.event)
+    assert replayed == bench.controller.state
+
+
+def test_a_stack_of_replicas_a_job_and_a_workload_comes_up_in_order() -> None:
+    async def run() -> None:
+        async with running() as bench:
+            bench.apply(
+                worker("db", program=FakeProgram("ready_after=0.02")),
+                job(program=FakeProgram("exit_after=0.02"), depends_on=needs("db")),
+                worker(replicas=2, depends_on=needs("db")),
+                cloud(replicas=2, depends_on=needs("worker")),
+            )
+            await bench.ready("cloud", 2)
+            await bench.until(lambda s: s.is_completed("migrate"))
+
+            assert sorted(bench.replicas.running) == ["db.1#1", "worker.1#1", "worker.2#1"]
+
+    asyncio.run(run())
+
+
+def test_both_kinds_scale() -> None:
+    async def run() -> None:
+        async with running() as bench:
+            bench.apply(worker(), cloud())
+            for count in (4, 2, 0, 1):
+                for name in ("worker", "cloud"):
+                    bench.controller.post(e.ScaleRequested(name, count))
+                await bench.ready("worker", count)
+                await bench.ready("cloud", count)
+
+    asyncio.run(run())
+
+
+def test_a_replica_that_crashes_is_filled_and_a_cluster_fills_its_own() -> None:
+    async def run() -> None:
+        async with running() as bench:
+            bench.apply(worker(restart=Restart.ALWAYS), cloud(replicas=2))
+            await bench.ready("worker", 1)
+            await bench.ready("cloud", 2)
+            told = dict(bench.cluster.applied)
+            bench.replicas.end("worker.1#1", e.Exit(None, 9))
+            pods = {r.id for r in bench.controller.state.replicas_of("cloud")}
+            bench.cluster.kill("cloud")
+
+            await bench.until(lambda s: "worker.1#2" in s.replicas and s.is_ready("worker"))
+            await bench.until(lambda s: {r.id for r in s.replicas_of("cloud")} != pods)
+            assert bench.cluster.applied == told
+
+    asyncio.run(run())
+
+
+def test_a_crash_loop_is_one_and_goes_on_being_tried() -> None:
+    async def run() -> None:
+        async with running() as bench:
+            bench.apply(worker(program=FakeProgram("exit_after=0 code=3")))
+
+            state = await bench.until(lambda s: s.of("worker").slot(1).failures == 2)
+            assert service_word(state, "worker", bench.controller.journal.last) is not Word.READY
+            assert str(state.of("worker").slot(1).last_exit) == "exited with code 3"
+
+    asyncio.run(run())
+
+
+def test_restart_replaces_every_replica_while_others_serve() -> None:
+    async def run() -> None:
+        async with running() as bench:
+            bench.apply(worker(replicas=3), cloud())
+            await bench.ready("worker", 3)
+            before = bench.controller.journal.last
+            bench.controller.post(e.RestartRequested("worker"))
+            state = await bench.until(
+                lambda s: (
+                    sorted(s.replicas) == ["worker.1#2", "worker.2#2", "worker.3#2"]
+                    or (
+                        sorted(r.id for r in s.replicas_of("worker"))
+                        == ["worker.1#2", "worker.2#2", "worker.3#2"]
+                        and s.ready_count("worker") == 3
+                    )
+                )
+            )
+
+            assert state.of("worker").good == state.wanted_revision("worker")
+            serving = State()
+            for entry in bench.controller.journal.after(0)[1]:
+                serving = reduce(serving, entry.event)
+                if entry.number > before:
+                    assert serving.ready_count("worker") >= 3, entry.event
+
+    asyncio.run(run())
+
+
+def test_a_removed_service_goes_and_the_others_keep_their_replicas() -> None:
+    async def run() -> None:
+        async with running() as bench:
+            bench.apply(worker(), worker("other"), cloud())
+            await bench.ready("worker", 1)
+            await bench.ready("other", 1)
+            await bench.ready("cloud", 1)
+            bench.apply(worker())
+
+            await bench.until(lambda s: not s.removed and sorted(s.replicas) == ["worker.1#1"])
+
+    asyncio.run(run())
+
+
+def test_what_cannot_be_prepared_or_started_fails_with_its_sentence() -> None:
+    async def run() -> None:
+        async with running() as bench:
+            bench.apply(
+                worker("broken", program=FakeProgram("prepare=fail")),
+                worker("missing", program=FakeProgram("start=fail")),
+                cloud(program=FakeProgram("start=fail")),
+            )
+            state = await bench.until(
+                lambda s: (
+                    s.of("broken").prepare_error is not None
+                    and bool(s.of("missing").slot(1).blocked)
+                    and s.of("cloud").workload.blocked
+                )
+            )
+
+            now = bench.controller.plan.wake_at or 0.0
+            for name in ("broken", "missing", "cloud"):
+                assert service_word(state, name, now) is Word.FAILED
+            bench.apply(worker("broken"))
+            await bench.ready("broken", 1)
+
+    asyncio.run(run())
+
+
+def test_down_in_the_middle_of_everything_leaves_nothing() -> None:
+    async def run() -> None:
+        async with running() as bench:
+            bench.apply(
+                worker("slow", replicas=3, program=FakeProgram("ready_after=60")),
+                worker(replicas=3, depends_on=needs("slow")),
+                cloud(replicas=2),
+            )
+            await bench.until(lambda s: len(s.replicas_of("slow")) == 3)
+
+    asyncio.run(run())
