@@ -36,10 +36,9 @@ def main() -> int:
         return 2
     os.chdir(ROOT)
     _enter_environment()
-    failed = [(check[0], code) for check in CHECKS if (code := _run(check))]
+    failed = [(_name(check), code) for check in CHECKS if (code := _run(check))]
     if failed:
-        names = ", ".join(name for name, _ in failed)
-        print(f"failed before the tests: {names}", file=sys.stderr)
+        print(f"== failed before the tests: {', '.join(name for name, _ in failed)}", flush=True)
     left_out = [f"--ignore={folder}" for folder in WHOLE_STACKS if extent == "fast"]
     code = _run(("pytest", *left_out, *for_pytest))
     return failed[0][1] if failed else code
@@ -86,8 +85,12 @@ def _run(command: tuple[str, ...]) -> int:
         sys.exit(130)
     if command[0] != "pytest":
         word = "passed" if code == 0 else f"failed with code {code}"
-        print(f"== {command[0]} {word} in {time.monotonic() - began:.1f} s", flush=True)
+        print(f"== {_name(command)} {word} in {time.monotonic() - began:.1f} s", flush=True)
     return code if code >= 0 else 128 - code
+
+
+def _name(command: tuple[str, ...]) -> str:
+    return " ".join(word for word in command if not word.startswith("-"))
 
 
 if __name__ == "__main__":
