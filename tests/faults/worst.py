@@ -33,7 +33,7 @@ def write_worst(folder: Path, *, services: int = SERVICES, database: bool = True
     folder.mkdir()
     counts = folder / "counts"
     counts.mkdir()
-    lines = ["name: worst", "gateway: {routes: {/: web}}", "services:"]
+    lines = ["name: worst", "gateway: {port: 18080, routes: {/: web}}", "services:"]
     lines += ["  web: {command: [" + f"{PYTHON}, -I, web.py" + "]}"]
     for number in range(services):
         # the tag is the folder: by it the oracle finds what lost all other marks
