@@ -8,9 +8,11 @@ import hashlib
 import json
 import os
 import secrets
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import NoneType
 
 from devstack.core.policy import PORTS_PER_SLOT
 
@@ -19,6 +21,17 @@ FIRST_PORT, LAST_PORT = 10240, 32767
 BLOCK = 1024
 NETWORKS = 1 << 14
 """/24 networks in 127.64.0.0/10."""
+
+_KEPT: dict[str, type | tuple[type, ...]] = {
+    "network": str,
+    "hosts": dict,
+    "ports": dict,
+    "dialled": dict,
+    "passwords": dict,
+    "gateway_port": (int, NoneType),
+    "first_port": int,
+}
+"""What is written, and as what it must be read."""
 
 
 @dataclass(slots=True)
@@ -101,28 +114,27 @@ def choose(
 
 
 def load(path: Path) -> Identity | None:
-    """The kept identity; None when there is none or it cannot be read as one."""
+    """The kept identity; None when there is none.
+
+    A file that cannot be read as one is set aside as `.bad-<time>`: it may hold the only copy of a
+    password that a data folder still has.
+    """
     try:
         raw = json.loads(path.read_text())
-        return Identity(**{k: v for k, v in raw.items() if k != "schema"})
-    except (FileNotFoundError, ValueError, TypeError):
+        known = {name: raw[name] for name, kind in _KEPT.items() if isinstance(raw[name], kind)}
+        if len(known) == len(_KEPT):
+            return Identity(**known)
+    except FileNotFoundError:
         return None
+    except (ValueError, TypeError, KeyError):
+        pass
+    path.rename(path.with_suffix(f".bad-{int(time.time())}"))
+    return None
 
 
 def save(identity: Identity, path: Path) -> None:
     """Write atomically when something is new; readable by the owner alone, since it holds passwords."""
-    content = {"schema": 1} | {
-        name: getattr(identity, name)
-        for name in (
-            "network",
-            "hosts",
-            "ports",
-            "dialled",
-            "passwords",
-            "gateway_port",
-            "first_port",
-        )
-    }
+    content = {"schema": 1} | {name: getattr(identity, name) for name in _KEPT}
     text = json.dumps(content, indent=1, sort_keys=True)
     if text == identity.saved:
         return
