@@ -7,7 +7,7 @@ start=fail never_ready`. Times are seconds. Replicas are timers; nothing runs.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from devstack.core.events import (
@@ -132,7 +132,7 @@ class FakeReplicas:
             return
         if running.timer is not None:
             running.timer.cancel()
-        self._ends.put_nowait(ReplicaEnd(replica, exit_))
+        self._ends.put_nowait(ReplicaEnd(replica, replace(exit_, wall=time.time())))
 
     async def stop(self, replica: str, stop: Stop) -> None:
         self.end(replica, Exit(code=None, signal=15))

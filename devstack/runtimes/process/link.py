@@ -6,6 +6,7 @@ marked as a loss), a new keeper is started, and reconcile fills the slots again.
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from devstack.core.events import Exit as End
@@ -125,7 +126,7 @@ class KeeperLink:
                 waiting.set_exception(KeeperUnreachable("the keeper died"))
         self._waiting.clear()
         for replica in self._replicas:
-            end = End(code=None, signal=9, message="ended with its keeper, which died")
+            end = End(None, 9, "ended with its keeper, which died", wall=time.time())
             self._ends.put_nowait(ReplicaEnd(replica, end, is_loss=True))
         self._replicas.clear()
 
@@ -246,5 +247,6 @@ def replica_end(exit_: Exit) -> ReplicaEnd:
     message = ""
     if exit_.code is None and exit_.signal is None:
         message = "ended; who started it took its exit code"
-    end = End(code=exit_.code, signal=exit_.signal, message=message)
+    wall = time.time() - (time.monotonic() - exit_.at)
+    end = End(code=exit_.code, signal=exit_.signal, message=message, wall=wall)
     return ReplicaEnd(exit_.key, end, exit_.left_behind)
