@@ -159,12 +159,14 @@ class Answers:
 
         outcome = await self._while_open(self.control.wait_settled(seconds), tell)
         await tell()
+        status = listings.status(self.control)
         summary: dict[str, Any] = {
+            "stack": status["stack"],
             "gateway": self.control.gateway_url(),
             "notes": list(self.control.notes()),
             "warnings": [
                 f"{service['name']}: {warning}"
-                for service in listings.status(self.control)["services"]
+                for service in status["services"]
                 for warning in service["warnings"]
             ],
         }

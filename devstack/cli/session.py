@@ -219,6 +219,7 @@ class Session:
 
     def _show_summary(self, summary: Mapping[str, Any]) -> None:
         self._screen.settle()
+        self._name = summary["stack"] or self._name
         for note in [*summary["notes"], *summary["warnings"]]:
             self._screen.say(f"note: {note}")
         if summary["gateway"]:
