@@ -40,7 +40,7 @@ def main() -> int:
     if failed:
         print(f"== failed before the tests: {', '.join(name for name, _ in failed)}", flush=True)
     left_out = [f"--ignore={folder}" for folder in WHOLE_STACKS if extent == "fast"]
-    code = _run(("pytest", *left_out, *for_pytest))
+    code = _run(("pytest", "--durations=15", *left_out, *for_pytest))
     return failed[0][1] if failed else code
 
 
