@@ -1,0 +1,378 @@
+"""One word for each service, and why; what is told of an event; when a command is done."""
+
+from collections.abc import Callable
+
+import pytest
+
+from devstack.core import events as e
+from devstack.core.model import Restart
+from devstack.core.outcome import is_current, is_down, is_scaled, is_settled, update_failure
+from devstack.core.tell import Tone, tell
+from devstack.core.view import (
+    failures_for_good,
+    is_updating,
+    restarts,
+    service_view,
+    service_views,
+)
+from tests.support.history import History, cloud, database, job, needs, nginx, web, worker
+
+
+def preparing(core: History) -> None:
+    core.up(worker())
+
+
+def prepare_failed(core: History) -> None:
+    core.up(worker())
+    core.not_prepared("worker", "cannot build worker: main.go:3: undefined: x")
+
+
+def waiting(core: History) -> None:
+    core.up(worker("db"), worker(depends_on=needs("db")))
+    core.prepared("worker")
+
+
+def starting(core: History) -> None:
+    core.up(worker())
+    core.prepared("worker")
+    core.spawned("worker.1#1")
+    core.unready("worker.1#1", "GET /healthz answers 503")
+
+
+def overdue(core: History) -> None:
+    core.up(worker())
+    core.prepared("worker")
+    core.spawned("worker.1#1")
+    core.wait(121)
+
+
+def ready(core: History) -> None:
+    core.up(worker(replicas=2))
+    core.prepared("worker")
+    core.start("worker.1#1")
+    core.start("worker.2#1")
+
+
+def degraded(core: History) -> None:
+    ready(core)
+    core.unready("worker.2#1", "no answer within 1 s")
+
+
+def flapping(core: History) -> None:
+    ready(core)
+    for _ in range(2):
+        core.unready("worker.2#1")
+        core.ready("worker.2#1")
+
+
+def flapped_long_ago(core: History) -> None:
+    flapping(core)
+    core.wait(61)
+
+
+def backing_off(core: History) -> None:
+    core.up(worker())
+    core.prepared("worker")
+    core.spawned("worker.1#1")
+    core.exited("worker.1#1", 3)
+
+
+def crash_loop(core: History) -> None:
+    backing_off(core)
+    for number in range(2, 6):
+        core.wait(60)
+        core.spawned(f"worker.1#{number}")
+        core.exited(f"worker.1#{number}", None, signal=9)
+
+
+def cannot_start(core: History) -> None:
+    core.up(worker())
+    core.prepared("worker")
+    core.tell(e.ReplicaStartFailed("worker.1#1", "cannot start worker: no such program", True))
+
+
+def stopping(core: History) -> None:
+    ready(core)
+    core.tell(e.StopRequested("worker"))
+
+
+def stopped(core: History) -> None:
+    stopping(core)
+    core.exited("worker.1#1", None, signal=15)
+    core.exited("worker.2#1", None, signal=15)
+
+
+def scaled_to_nothing(core: History) -> None:
+    core.up(worker())
+    core.tell(e.ScaleRequested("worker", 0))
+
+
+def done(core: History) -> None:
+    core.up(worker())
+    core.prepared("worker")
+    core.start("worker.1#1")
+    core.exited("worker.1#1", 0)
+
+
+def failed_for_good(core: History) -> None:
+    core.up(worker(restart=Restart.NEVER))
+    core.prepared("worker")
+    core.start("worker.1#1")
+    core.exited("worker.1#1", 3)
+
+
+def job_done(core: History) -> None:
+    core.up(job("worker"))
+    core.prepared("worker")
+    core.spawned("worker.1#1")
+    core.exited("worker.1#1", 0)
+
+
+def job_failed(core: History) -> None:
+    core.up(job("worker"))
+    core.prepared("worker")
+    core.spawned("worker.1#1")
+    core.exited("worker.1#1", 2)
+
+
+def unknown(core: History) -> None:
+    ready(core)
+    core.tell(e.RuntimeLost("fake", "the keeper does not answer"))
+
+
+def closing(core: History) -> None:
+    ready(core)
+    core.tell(e.DownRequested())
+
+
+def workload_refused(core: History) -> None:
+    core.up(cloud("worker"))
+    core.prepared("worker")
+    core.tell(e.WorkloadFailed("worker", "no such image", permanent=True))
+
+
+@pytest.mark.parametrize(
+    ("history", "word", "reason"),
+    [
+        (preparing, "preparing", "preparing"),
+        (prepare_failed, "failed", "cannot build worker: main.go:3: undefined: x"),
+        (waiting, "waiting", "waiting for db (ready)"),
+        (starting, "starting", "GET /healthz answers 503"),
+        (overdue, "starting", "not ready within 120 s"),
+        (ready, "ready", ""),
+        (degraded, "degraded", "no answer within 1 s"),
+        (flapping, "flapping", ""),
+        (flapped_long_ago, "ready", ""),
+        (backing_off, "backing-off", "backing off: exited with code 3"),
+        (crash_loop, "crash-loop", "backing off: killed by SIGKILL"),
+        (cannot_start, "failed", "cannot start worker: no such program"),
+        (stopping, "stopping", ""),
+        (stopped, "stopped", "stopped by hand"),
+        (scaled_to_nothing, "stopped", ""),
+        (done, "done", ""),
+        (failed_for_good, "failed", "worker exited with code 3"),
+        (job_done, "done", ""),
+        (job_failed, "failed", "worker exited with code 2"),
+        (unknown, "unknown", "the keeper does not answer"),
+        (closing, "stopping", ""),
+        (workload_refused, "failed", "no such image"),
+    ],
+)
+def test_a_service_has_one_word_and_a_reason(
+    history: Callable[[History], None], word: str, reason: str
+) -> None:
+    core = History()
+    history(core)
+
+    view = service_view(core.state, core.plan, "worker", core.now)
+    assert (view.word, view.reason) == (word, reason)
+
+
+@pytest.mark.parametrize(
+    ("history", "reasons"),
+    [
+        (prepare_failed, ["cannot build worker: main.go:3: undefined: x"]),
+        (crash_loop, ["backing off: killed by SIGKILL"]),
+        (cannot_start, ["cannot start worker: no such program"]),
+        (overdue, ["not ready within 120 s"]),
+        (job_failed, ["worker exited with code 2"]),
+        (backing_off, []),
+        (starting, []),
+        (ready, []),
+        (job_done, []),
+        (stopped, []),
+    ],
+)
+def test_b05_what_waiting_will_not_mend_is_told(
+    history: Callable[[History], None], reasons: list[str]
+) -> None:
+    core = History()
+    history(core)
+
+    found = failures_for_good(core.state, core.plan, core.now)
+    assert [reason for _, reason in found] == reasons
+
+
+@pytest.mark.parametrize(
+    ("history", "settled"),
+    [
+        (ready, True),
+        (done, True),
+        (stopped, True),
+        (job_done, True),
+        (starting, False),
+        (waiting, False),
+        (degraded, False),
+        (backing_off, False),
+        (preparing, False),
+    ],
+)
+def test_the_stack_is_settled_when_every_service_is_as_it_is_wanted(
+    history: Callable[[History], None], settled: bool
+) -> None:
+    core = History()
+    history(core)
+
+    assert is_settled(core.state, core.now) is settled
+
+
+def test_services_are_shown_in_the_order_of_the_file_with_the_gateway_last() -> None:
+    core = History()
+    core.up(nginx(), web("b"), database("a"))
+
+    assert [v.name for v in service_views(core.state, core.plan, core.now)] == ["b", "a", "gateway"]
+
+
+def test_an_override_is_shown_as_one() -> None:
+    core = History()
+    ready(core)
+    core.tell(e.ScaleRequested("worker", 3))
+
+    view = service_view(core.state, core.plan, "worker", core.now)
+    assert (view.desired, view.ready, view.overridden) == (3, 2, True)
+
+
+def test_restarts_are_the_earlier_replicas_of_the_slot() -> None:
+    core = History()
+    backing_off(core)
+    core.wait(1)
+
+    assert restarts(core.state, core.replica("worker.1#2")) == 1
+
+
+def test_while_the_newest_source_is_not_running_a_warning_says_so() -> None:
+    core = History()
+    ready(core)
+    core.tell(e.SourceChanged("worker", "source-2"))
+    core.not_prepared("worker", "cannot prepare worker: no such package")
+
+    view = service_view(core.state, core.plan, "worker", core.now)
+    assert (view.word, view.warnings) == (
+        "ready",
+        ("newest source is not running: cannot prepare worker: no such package",),
+    )
+    assert update_failure(core.state, "worker", core.now) == (
+        "cannot prepare worker: no such package"
+    )
+
+
+def test_a_restart_is_done_when_every_replica_is_new_ready_and_gets_its_requests() -> None:
+    core = History()
+    ready(core)
+    core.tell(e.RestartRequested("worker"))
+    assert not is_current(core.state, "worker")
+    core.prepared("worker")
+    core.start("worker.1#2")
+    assert is_updating(core.state, "worker")
+    core.exited("worker.1#1", 0)
+    core.start("worker.2#2")
+
+    assert is_current(core.state, "worker")
+    assert not is_updating(core.state, "worker")
+
+
+def test_a_newest_source_that_crash_loops_is_a_failed_update_with_its_last_lines() -> None:
+    core = History()
+    ready(core)
+    core.tell(e.SourceChanged("worker", "source-2"))
+    core.prepared("worker")
+    for number in range(2, 7):
+        assert update_failure(core.state, "worker", core.now) == ""
+        core.spawned(f"worker.1#{number}")
+        core.tell(e.ReplicaExited(f"worker.1#{number}", e.Exit(1, tail=("boom",))))
+        core.wait(60)
+
+    assert update_failure(core.state, "worker", core.now).splitlines() == [
+        "newest source does not start: exited with code 1: boom",
+        "worker exited with code 1",
+        "boom",
+    ]
+
+
+def test_scale_is_done_when_the_new_routes_are_in_force() -> None:
+    core = History()
+    core.up(nginx(), web())
+    core.prepared("gateway")
+    core.prepared("web")
+    core.start("gateway.1#1")
+    core.loaded()
+    core.routed()
+    core.start("web.1#1")
+    assert not is_scaled(core.state, "web")
+
+    core.routed()
+    assert is_scaled(core.state, "web")
+
+
+def test_stop_is_done_when_nothing_of_it_runs() -> None:
+    core = History()
+    stopping(core)
+    assert not is_down(core.state, "worker")
+
+    core.exited("worker.1#1", 0)
+    core.exited("worker.2#1", 0)
+    assert is_down(core.state, "worker")
+
+
+@pytest.mark.parametrize(
+    ("history", "event", "text", "tone"),
+    [
+        (ready, e.ReadinessChanged("worker.1#1", False, "no answer"), "worker.1#1 is not ready: no answer", Tone.BAD),
+        (starting, e.ReadinessChanged("worker.1#1", True), "worker.1#1 is ready", Tone.GOOD),
+        (ready, e.ReplicaExited("worker.1#1", e.Exit(3)), "worker.1#1 exited with code 3", Tone.BAD),
+        (stopping, e.ReplicaExited("worker.1#1", e.Exit(0)), "worker.1#1 stopped", Tone.INFO),
+        (ready, e.LivenessFailed("worker.1#1", "no answer"), "worker.1#1 is not alive: no answer", Tone.BAD),
+        (ready, e.ScaleRequested("worker", 5), "scale to 5", Tone.INFO),
+        (ready, e.ScaleRequested("worker", None), "scale to as the file says", Tone.INFO),
+        (ready, e.DownRequested("Ctrl-C"), "stopping: Ctrl-C", Tone.INFO),
+        (ready, e.RuntimeLost("fake", "gone"), "fake runtime: gone", Tone.BAD),
+        (preparing, e.PrepareFailed("worker", "x", "cannot build"), "cannot build", Tone.BAD),
+    ],
+)  # fmt: skip
+def test_an_event_is_told_in_one_line(
+    history: Callable[[History], None], event: e.Event, text: str, tone: Tone
+) -> None:
+    core = History()
+    history(core)
+    before = core.state
+    core.record(event)
+
+    line = tell(before, event, core.state)
+    assert line is not None
+    assert (line.text, line.tone) == (text, tone)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        e.ReadinessChanged("gone.1#1", True),
+        e.ReplicaExited("gone.1#1", e.Exit(0)),
+        e.ReadinessChanged("worker.1#1", True),
+        e.ReplicaDrained("worker.1#1"),
+    ],
+)
+def test_what_changes_nothing_is_not_told(event: e.Event) -> None:
+    core = History()
+    ready(core)
+
+    assert tell(core.state, event, core.state) is None
