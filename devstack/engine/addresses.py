@@ -67,8 +67,8 @@ class AddressBook:
         self._stack: Stack | None = None
         self._listens: dict[str, Listen] = {}
         self.gateway_listen: Listen | None = None
-        self.problems: list[str] = []
-        """One line for each endpoint that could not have the address it should have."""
+        self._fallbacks: dict[str, str] = {}
+        """Routing key → one line about an endpoint that could not have the address it should have."""
 
     # ── deciding ──────────────────────────────────────────────────────────────────────────────
 
@@ -76,15 +76,16 @@ class AddressBook:
         """Take the addresses of the run that is being adopted as they are."""
         try:
             raw = json.loads(self._memory.read_text())
-        except (FileNotFoundError, ValueError):
-            return
-        self._listens = {key: Listen(*value) for key, value in raw["listens"].items()}
-        self.gateway_listen = Listen(*raw["gateway"]) if raw["gateway"] else None
+            listens = {key: Listen(*value) for key, value in raw["listens"].items()}
+            gateway = Listen(*raw["gateway"]) if raw["gateway"] else None
+            fallbacks = {str(key): str(line) for key, line in raw["fallbacks"].items()}
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+            return  # none, or not ours: addresses are chosen as for a new run
+        self._listens, self.gateway_listen, self._fallbacks = listens, gateway, fallbacks
 
     def assign(self, stack: Stack) -> None:
         """Give every endpoint of a stack its address; those that have one keep it."""
         self._stack = stack
-        self.problems = []
         wanted: dict[str, Listen] = {}
         for name, service in stack.services.items():
             if name == GATEWAY:
@@ -97,6 +98,11 @@ class AddressBook:
                     kept if is_same and kept is not None else self._choose(name, endpoint, key)
                 )
         self._listens = wanted
+        self._fallbacks = {
+            key: line
+            for key, line in self._fallbacks.items()
+            if key in wanted and wanted[key].address == LOOPBACK
+        }
         if stack.gateway is None:
             self.gateway_listen = None
         elif not self._keeps_gateway(stack.gateway.port, stack.gateway.fixed):
@@ -124,7 +130,7 @@ class AddressBook:
             if verdict is Bindable.YES:
                 return Listen(own, endpoint.port)
             port = self._identity.dialled_port(key, is_free)
-            self.problems.append(
+            self._fallbacks[key] = (
                 f"{name} is dialled at {LOOPBACK}:{port}: port {endpoint.port} on its own address "
                 f"is {verdict}"
             )
@@ -153,12 +159,18 @@ class AddressBook:
         content = {
             "listens": {k: [v.address, v.port] for k, v in self._listens.items()},
             "gateway": [gateway.address, gateway.port] if gateway is not None else None,
+            "fallbacks": self._fallbacks,
         }
         temporary = self._memory.with_suffix(".tmp")
         temporary.write_text(json.dumps(content))
         temporary.replace(self._memory)
 
     # ── looking up ────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """One line for each endpoint that could not have the address it should have."""
+        return tuple(self._fallbacks.values())
 
     @property
     def _current(self) -> Stack:
