@@ -1,0 +1,192 @@
+"""I01, I02, I03: a controller that comes after another one, after a crash, beside another one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from devstack.keeper import processes
+from devstack.keeper.marks import runs_in
+from tests.faults.crew import cautious, crew_of
+from tests.faults.worst import is_ready
+from tests.support.processes import eventually
+from tests.support.stacks import StackUnderTest, write_stack
+
+ROUNDS = 5
+TICKER = """\
+import time
+number = 0
+while True:
+    print(number, flush=True)
+    number += 1
+    time.sleep(0.01)
+"""
+STACK = f"""\
+name: plain
+services:
+  a: {{port: none, replicas: 2, stop: {{grace: 0.3s}}, command: [{sys.executable}, -I, ticker.py]}}
+  b: {{port: none, stop: {{grace: 0.3s}}, command: [sleep, "1000"]}}
+  c: {{port: none, stop: {{grace: 0.3s}}, command: [sleep, "1000"]}}
+"""
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Iterator[StackUnderTest]:
+    folder = tmp_path / "plain"
+    folder.mkdir()
+    write_stack(folder, STACK, {"ticker.py": TICKER})
+    with cautious(folder) as stack:
+        yield stack
+
+
+def replicas(stack: StackUnderTest) -> dict[str, int]:
+    return {r["id"]: r["pid"] for s in stack.status()["services"] for r in s["replicas"]}
+
+
+def test_i01_a_killed_controller_is_followed_by_one_that_knows_pids_counters_and_logs(
+    plain: StackUnderTest,
+) -> None:
+    plain.up()
+    os.kill(plain.pids("b")[0], signal.SIGKILL)
+    eventually(lambda: is_ready(plain) and plain.service("b")["replicas"][0]["restarts"] == 1, 20)
+    plain.devstack("scale", "c=2")
+    before = plain.status()
+    crew = crew_of(plain)
+    crew.kill("controller")
+
+    # no command: only the lock tells that the keeper has started another one
+    eventually(
+        lambda: (
+            Path(plain.places.controller_lock).read_text().strip()
+            not in ("", str(crew.controller[0]))
+        ),
+        10,
+    )
+    plain.up()
+    after = plain.status()
+    assert after["controller"]["pid"] != before["controller"]["pid"]
+    kept = ("name", "desired", "ready", "overridden", "revision", "last_exit", "url")
+    for old, new in zip(before["services"], after["services"], strict=True):
+        assert {key: old[key] for key in kept} == {key: new[key] for key in kept}
+        of_replica = ("id", "slot", "pid", "address", "restarts", "started_at")
+        assert [[r[key] for key in of_replica] for r in old["replicas"]] == [
+            [r[key] for key in of_replica] for r in new["replicas"]
+        ]
+    assert plain.service("b")["replicas"][0]["restarts"] == 1
+    assert plain.service("c")["overridden"] is True
+    assert len(plain.runs()) == 1
+
+    lines = [json.loads(line) for line in plain.devstack("logs", "a", "--json").out.splitlines()]
+    for producer in ("a.1#1", "a.2#1"):
+        numbers = [int(line["text"]) for line in lines if line["producer"] == producer]
+        assert numbers == list(range(len(numbers))), f"{producer}: lines are missing"
+    assert len(lines) > 100
+
+
+def test_i02_after_everything_was_killed_the_next_up_just_works(plain: StackUnderTest) -> None:
+    plain.up()
+    plain.devstack("scale", "c=2")
+    crew = crew_of(plain)
+    crew.kill("controller", "keeper", "warden")
+    eventually(lambda: not crew.alive(), 5)
+    assert os.path.exists(plain.places.control_socket), "the stale socket is what this is about"
+    assert os.path.exists(plain.places.keeper_socket)
+    told = plain.up()
+    assert "the last run ended because" in told.err, told.text
+    assert is_ready(plain)
+    assert len(runs_in(plain.places.folder)) == 1
+    assert not {pid for pid, _ in crew.all} & set(replicas(plain).values())
+
+
+def test_i02_after_a_boot_the_state_is_dropped_and_nobody_is_killed_by_an_old_pid(
+    plain: StackUnderTest,
+) -> None:
+    plain.up()
+    plain.devstack("scale", "c=2")
+    crew = crew_of(plain)
+    crew.kill("controller", "keeper", "warden")
+    eventually(lambda: not crew.alive(), 5)
+
+    # what the machine had written before it went down: pids that now belong to somebody else
+    stranger = subprocess.Popen(["sleep", "1000"])
+    try:
+        [run] = runs_in(plain.places.folder)
+        identity = (stranger.pid, processes.start_of(stranger.pid))
+        run.boot, run.keeper, run.warden = "another-boot", identity, identity
+        run.write()
+        snapshot = plain.folder / ".devstack" / "state" / "snapshot.json"
+        kept = json.loads(snapshot.read_text())
+        assert kept["services"]["c"]["override"][0] == 2
+        snapshot.write_text(json.dumps(kept | {"boot_id": "another-boot"}))
+
+        plain.up()
+        assert is_ready(plain)
+        assert plain.service("c")["overridden"] is False
+        assert len(plain.service("c")["replicas"]) == 1
+        assert [found.run_id for found in runs_in(plain.places.folder)] != [run.run_id]
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+def controllers(stack: StackUnderTest) -> list[int]:
+    """Every process that is a controller of this stack."""
+    found = []
+    for pid in processes.everything():
+        words = processes.read_file(f"/proc/{pid}/cmdline").decode(errors="replace")
+        if "devstack.controller" in words and str(stack.folder) in words:
+            found.append(pid)
+    return found
+
+
+def test_i03_of_two_that_start_at_once_exactly_one_has_the_stack(plain: StackUnderTest) -> None:
+    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+    for _ in range(ROUNDS):
+        ups = [plain.start("up", "-d", "--wait", stderr=subprocess.PIPE, **quiet) for _ in range(2)]
+        sockets: set[int] = set()
+        deadline = time.monotonic() + 60
+        while any(up.poll() is None for up in ups):
+            assert time.monotonic() < deadline
+            if os.path.exists(plain.places.control_socket):
+                sockets.add(os.stat(plain.places.control_socket).st_ino)
+            time.sleep(0.002)
+        told = [up.communicate()[1].decode() for up in ups]
+        assert [up.returncode for up in ups] == [0, 0], told
+        assert len(sockets) == 1, "the socket was replaced"
+        assert controllers(plain) == [plain.controller_pid]
+        assert len(list(runs_in(plain.places.folder))) == 1
+        assert sorted(replicas(plain)) == ["a.1#1", "a.2#1", "b.1#1", "c.1#1"]
+        plain.devstack("down")
+        plain.assert_nothing_left()
+
+
+def test_i03_a_controller_that_comes_second_ends_with_the_pid_of_the_owner_left_in_place(
+    plain: StackUnderTest,
+) -> None:
+    plain.up()
+    owner = plain.controller_pid
+    inode = os.stat(plain.places.control_socket).st_ino
+    second = subprocess.run(
+        [*controller_command(owner)],
+        env=plain.environment,
+        cwd=plain.folder,
+        capture_output=True,
+        timeout=20,
+        check=False,
+    )
+    assert second.returncode == 4
+    assert os.stat(plain.places.control_socket).st_ino == inode
+    assert plain.controller_pid == owner
+    assert Path(plain.places.controller_lock).read_text().strip() == str(owner)
+
+
+def controller_command(pid: int) -> list[str]:
+    """How the controller that runs was started."""
+    return processes.read_file(f"/proc/{pid}/cmdline").decode().split("\0")[:-1]
