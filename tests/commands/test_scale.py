@@ -44,7 +44,8 @@ def village(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackUnderTest
 
 def answering(stack: StackUnderTest, times: int) -> set[int]:
     """Pids that answered a number of requests; each must succeed."""
-    answers = [ask(stack.gateway, "/") for _ in range(times)]
+    gateway = stack.gateway
+    answers = [ask(gateway, "/") for _ in range(times)]
     assert {status for status, _ in answers} == {200}
     return {body["pid"] for _, body in answers}
 
