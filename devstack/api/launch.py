@@ -60,6 +60,7 @@ def start(
         while True:
             client = connect(places)
             if client is not None:
+                _dismiss(process, client)
                 return client
             if process is None:
                 argv = [*(command or usual_command()), "--file", stack_file]
@@ -84,6 +85,13 @@ def start(
             process.terminate()
             process.wait()
         raise
+
+
+def _dismiss(process: subprocess.Popen[bytes] | None, client: Client) -> None:
+    """End the controller we started where another one answers: it must not win later, unasked."""
+    if process is not None and process.poll() is None and client.greet().pid != process.pid:
+        process.terminate()
+        process.wait()
 
 
 def _again(process: subprocess.Popen[bytes], places: Places) -> subprocess.Popen[bytes] | None:

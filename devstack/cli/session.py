@@ -235,6 +235,8 @@ class Session:
         else:
             lines = [*answer.lines]
         if self._detached:
+            if answer.exit_code != talk.FINE:
+                lines.append("hint: what did start keeps running; devstack down stops it")
             self._end(answer.exit_code, lines)
             return
         self._screen.settle()

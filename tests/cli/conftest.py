@@ -1,5 +1,6 @@
 """Stacks of workers: nothing to provision, ready after a second, no port in use."""
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,3 +28,15 @@ def folder(tmp_path: Path) -> Path:
 def stack(folder: Path) -> Iterator[StackUnderTest]:
     with stack_in(folder) as stack:
         yield stack
+
+
+@pytest.fixture
+def alone(folder: Path) -> Iterator[StackUnderTest]:
+    """A stack whose runtime folder is really its own: short enough to hold sockets."""
+    with tempfile.TemporaryDirectory(prefix="ds-") as runtime:
+        stack = StackUnderTest(folder, Path(runtime))
+        try:
+            yield stack
+        finally:
+            stack.devstack("down", code=None, seconds=60)
+            stack.assert_nothing_left()
