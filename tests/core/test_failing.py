@@ -181,12 +181,13 @@ def test_failed_liveness_stops_the_replica_and_counts_as_its_failure_whatever_it
     assert core.wait(0.5) == ["start worker.1#2"]
 
 
-def test_a_replica_on_its_way_out_may_end_by_itself() -> None:
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_replica_on_its_way_out_may_end_by_itself(code: int) -> None:
     core = serving(replicas=2)
     core.start("worker.1#1")
     core.start("worker.2#1")
-    core.tell(e.ReplicaDrainRequested("worker.2#1", "scaled to 1"))
-    core.exited("worker.2#1", 0)
+    core.record(e.ReplicaDrainRequested("worker.2#1", "scaled to 1"))
+    core.record(e.ReplicaExited("worker.2#1", e.Exit(code)))
 
     slot = core.state.of("worker").slot(2)
     assert (slot.failures, slot.finished) == (0, False)

@@ -261,6 +261,16 @@ def test_of_four_ports_the_oldest_draining_replica_makes_room() -> None:
     assert core.exited("web.1#1") == ["start web.1#5"]
 
 
+def test_a_third_revision_waits_until_the_first_has_left_the_table() -> None:
+    core = balanced()
+    restart(core)
+    assert core.start("web.1#2") == ["routes web=web.1#2"]
+
+    assert restart(core) == []
+    assert "waits for its turn in the update" in core.holds("web")
+    assert core.routed() == ["drain web.1#1", "start web.1#3"]
+
+
 def test_recreate_leaves_the_table_and_drains_too() -> None:
     core = History()
     core.up(nginx(), web(update=Update.RECREATE))
