@@ -154,6 +154,21 @@ class AddressBook:
         assert self._identity.gateway_port is not None
         return Listen(LOOPBACK, self._identity.gateway_port)
 
+    def move_gateway(self) -> bool:
+        """Give the gateway another port, since somebody took the one it had between test and bind.
+
+        False when the stack file insists on its number.
+        """
+        gateway = self._current.gateway
+        if gateway is None or gateway.fixed:
+            return False
+        self._identity.dialled.pop(GATEWAY, None)
+        self._identity.gateway_port = self._identity.dialled_port(GATEWAY, is_free)
+        self.gateway_listen = Listen(LOOPBACK, self._identity.gateway_port)
+        self._listens[GATEWAY] = self.gateway_listen
+        self._remember()
+        return True
+
     def _remember(self) -> None:
         gateway = self.gateway_listen
         content = {

@@ -20,10 +20,11 @@ from devstack.core.routes import GatewayConfig, RoutingTable
 from devstack.core.shape import wanted_shape, wanted_table
 from devstack.core.state import State
 from devstack.engine.addresses import AddressBook
+from devstack.engine.nginx_features import features_of
 from devstack.engine.operations import GatewayFailed
 from devstack.gateway.directive import UnsafeValue
 from devstack.gateway.drain import wait_drained
-from devstack.gateway.features import Features, NotNginx, probe_features
+from devstack.gateway.features import Features, NotNginx
 from devstack.gateway.live import LiveGateway, Loaded
 from devstack.gateway.load import (
     BusyListen,
@@ -93,7 +94,7 @@ class NginxGateway:
         del service, revision
         try:
             self._tool = await find_tool("nginx", wanted=None, steps=steps, settings=self.settings)
-            self._features = await probe_features(self._tool.binaries["nginx"], steps)
+            self._features = await features_of(self._tool, self.settings.cache, steps)
         except ToolUnavailable as error:
             hint = f"\nhint: {error.hint}" if error.hint else ""
             raise PrepareFailed(f"{error}{hint}") from error
@@ -117,11 +118,9 @@ class NginxGateway:
         live = await self._live_gateway(order.service, order.revision, steps)
         state = self.state()
         shape = wanted_shape(state)
-        config = self.book.gateway_config(shape)
         table = self._on_wall_clock(wanted_table(state, frozenset(), shape))
         try:
-            loaded = await live.prepare_start(config, table)
-            self._refuse_without_public(config, loaded)
+            loaded = await self._prepare_start(live, shape, table)
         except _REFUSALS as error:
             raise CannotLaunch(str(error), permanent=False) from error
         self._take(shape, loaded)
@@ -216,6 +215,19 @@ class NginxGateway:
         return ""
 
     # ── inside ────────────────────────────────────────────────────────────────────────────────
+
+    async def _prepare_start(
+        self, live: LiveGateway, shape: GatewayShape, table: RoutingTable
+    ) -> Loaded:
+        """Write the configuration; a public port that is only wanted is given up when it is taken."""
+        config = self.book.gateway_config(shape)
+        loaded = await live.prepare_start(config, table)
+        is_taken = any(busy.listen in config.public for busy in loaded.busy)
+        if is_taken and self.book.move_gateway():
+            config = self.book.gateway_config(shape)
+            loaded = await live.prepare_start(config, table)
+        self._refuse_without_public(config, loaded)
+        return loaded
 
     async def _live_gateway(
         self, service: Service, revision: str, steps: KeeperSteps

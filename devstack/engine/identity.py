@@ -18,7 +18,7 @@ from devstack.core.policy import PORTS_PER_SLOT
 
 FIRST_PORT, LAST_PORT = 10240, 32767
 """Outside the ephemeral range (32768-60999 by default), above what people dial by habit."""
-BLOCK = 1024
+BLOCK = 512
 NETWORKS = 1 << 14
 """/24 networks in 127.64.0.0/10."""
 
@@ -78,9 +78,10 @@ class Identity:
         """A stable port on 127.0.0.1 for a service that has no address of its own."""
         if key not in self.dialled:
             taken = {p for ports in self.ports.values() for p in ports} | set(self.dialled.values())
-            self.dialled[key] = next(
-                p for p in reversed(self._candidates()) if p not in taken and is_free(p)
-            )
+            candidates = self._candidates()
+            # from the end of the checkout's own block, where slots come last, then from elsewhere
+            ordered = [*reversed(candidates[:BLOCK]), *reversed(candidates[BLOCK:])]
+            self.dialled[key] = next(p for p in ordered if p not in taken and is_free(p))
         return self.dialled[key]
 
     def _candidates(self) -> list[int]:
