@@ -26,6 +26,13 @@ def somebody_listens(port: int) -> bool:
     return bool(tcp_sockets(TcpState.LISTEN, port))
 
 
+def is_listened_on(literal: str) -> bool:
+    """Whether anything listens at an address; the same port of another stack's does not count."""
+    host, _, port = literal.rpartition(":")
+    reached = (host.strip("[]"), "0.0.0.0", "::")  # noqa: S104 - looked for, not bound
+    return any(each.address in reached for each in tcp_sockets(TcpState.LISTEN, int(port)))
+
+
 def still_listens(port: int, inode: int) -> bool:
     """Whether the very socket found earlier is still there."""
     return any(each.inode == inode for each in tcp_sockets(TcpState.LISTEN, port))

@@ -28,6 +28,7 @@ from devstack.engine.operations import Post, ProbeTarget
 from devstack.engine.probes.listening import (
     beyond_loopback,
     elsewhere,
+    is_listened_on,
     look,
     somebody_listens,
     still_listens,
@@ -236,8 +237,7 @@ class ReplicaProber:
         """
         if track.passing or watch.answered:
             return False
-        ports = {literal: literal.rpartition(":")[2] for literal in watch.addresses.values()}
-        silent = [one for one, port in ports.items() if not somebody_listens(int(port))]
+        silent = [one for one in watch.addresses.values() if not is_listened_on(one)]
         if not silent:
             watch.answered = True
             return False
