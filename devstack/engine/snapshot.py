@@ -75,15 +75,18 @@ class Snapshot:
         """
         try:
             raw = json.loads(self._path.read_text())
+            if raw["schema"] != SCHEMA:
+                raise ValueError(f"schema {raw['schema']} is not {SCHEMA}")
             if raw["boot_id"] != self._boot_id or raw["run"] != keeper_run:
                 return ()
             restored = tuple(_restored(name, known) for name, known in raw["services"].items())
-            self._lines.extend((w, s, t, k) for w, s, t, k in raw["lines"])
+            lines = [(wall, s, text, Tone(tone).value) for wall, s, text, tone in raw["lines"]]
         except FileNotFoundError:
             return ()
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             self._path.rename(self._path.with_suffix(f".bad-{int(time.time())}"))
             return ()
+        self._lines.extend(lines)
         return restored
 
 

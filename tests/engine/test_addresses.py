@@ -259,7 +259,7 @@ def test_what_was_assigned_is_recalled_by_the_next_controller(tmp_path: Path) ->
 
         assert adopting.listen("web", MAIN) == book.listen("web", MAIN)
         assert adopting.gateway_listen == book.gateway_listen
-        assert adopting.problems == []
+        assert adopting.problems == ()
 
 
 def test_i04_garbage_in_the_kept_addresses_is_as_if_there_were_none(tmp_path: Path) -> None:

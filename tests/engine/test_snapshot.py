@@ -1,0 +1,254 @@
+"""What survives the controller: written whole or not at all, read back as it was, dropped when it is not ours."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from devstack.core.events import (
+    Artifact,
+    Exit,
+    PrepareStarted,
+    PrepareSucceeded,
+    ReadinessChanged,
+    ReplicaExited,
+    ReplicaSpawned,
+    ReplicaStartRequested,
+    RestartRequested,
+    Restored,
+    ScaleRequested,
+    StackApplied,
+    StopRequested,
+)
+from devstack.core.reduce import reduce
+from devstack.core.state import State
+from devstack.core.tell import Line, Tone
+from devstack.engine.snapshot import SCHEMA, Snapshot
+from tests.engine.kit import database, service, stack_of
+from tests.support.processes import eventually
+from tests.support.stacks import REPOSITORY
+
+BOOT, RUN = "boot-1", "run-1"
+
+
+def lived() -> State:
+    """A state with something of each kind that is kept."""
+    state = State()
+    artifact = Artifact("d1", is_compiled=True, notes=("Go 1.22",), warnings=("a stand-in",))
+    state = reduce(state, StackApplied(stack_of(service("web"), database("db")), (("web", "s1"),)))
+    for wish in (RestartRequested("web"), ScaleRequested("web", 3), StopRequested("db")):
+        state = reduce(state, wish)
+    revision = state.wanted_revision("web")
+    assert revision is not None
+    for event in (
+        PrepareStarted("web", revision),
+        PrepareSucceeded("web", revision, artifact),
+        ReplicaStartRequested("web.2#1", "web", 2, revision, "fill"),
+        ReplicaSpawned("web.2#1", 4242, (("main", "127.0.0.1:11000"),), 1.0),
+        ReadinessChanged("web.2#1", ready=True),
+        ReplicaExited("web.2#1", Exit(3, tail=("boom", "at line 7"), wall=12.5)),
+    ):
+        state = reduce(state, event)
+    return state
+
+
+def reader(path: Path) -> Snapshot:
+    return Snapshot(path, BOOT)
+
+
+def test_what_is_kept_comes_back_through_reduce(tmp_path: Path) -> None:
+    before = lived()
+    path = tmp_path / "snapshot.json"
+    writer = Snapshot(path, BOOT)
+    writer.add(Line("web", "web.2#1 ended", Tone.BAD), 99.0)
+    writer.write(before, RUN)
+
+    again = reader(path)
+    restored = again.read(RUN)
+    state = reduce(State(), StackApplied(stack_of(service("web"), database("db"))))
+    for event in restored:
+        state = reduce(state, event)
+
+    assert before.of("web").good == before.of("web").desired is not None
+    for name in ("web", "db"):
+        old, new = before.of(name), state.of(name)
+        assert (new.desired, new.good, new.artifact, new.good_artifact, new.restart_count) == (
+            old.desired,
+            old.good,
+            old.artifact,
+            old.good_artifact,
+            old.restart_count,
+        )
+        assert state.override(name) == before.override(name)
+        for index, slot in old.slots.items():
+            kept = new.slot(index)
+            assert (kept.started, kept.failures, kept.last_exit) == (
+                slot.started,
+                slot.failures,
+                slot.last_exit,
+            )
+    assert again.history() == [(99.0, Line("web", "web.2#1 ended", Tone.BAD))]
+
+
+def test_it_is_written_when_something_that_is_kept_has_changed_and_only_then(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "snapshot.json"
+    state = lived()
+    snapshot = Snapshot(path, BOOT)
+    snapshot.write(state, RUN)
+    path.unlink()
+
+    snapshot.write(replace(state, closing=""), RUN)
+    assert not path.exists()
+
+    snapshot.write(reduce(state, ScaleRequested("web", 5)), RUN)
+    assert path.exists()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [each.name for each in tmp_path.iterdir()] == ["snapshot.json"]
+
+
+def test_only_the_newest_thousand_lines_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "snapshot.json"
+    writer = Snapshot(path, BOOT)
+    for number in range(1500):
+        writer.add(Line("web", f"line {number}", Tone.INFO), float(number))
+    writer.write(lived(), RUN)
+
+    again = reader(path)
+    again.read(RUN)
+
+    assert [line.text for _, line in again.history()] == [f"line {n}" for n in range(500, 1500)]
+
+
+def test_i02_nothing_of_another_boot_or_another_run_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "snapshot.json"
+    Snapshot(path, BOOT).write(lived(), RUN)
+
+    assert Snapshot(path, "boot-2").read(RUN) == ()
+    assert reader(path).read("run-2") == ()
+    assert len(reader(path).read(RUN)) > 0
+
+
+def test_without_a_file_nothing_is_restored(tmp_path: Path) -> None:
+    assert reader(tmp_path / "snapshot.json").read(RUN) == ()
+
+
+def whole(tmp_path: Path) -> bytes:
+    path = tmp_path / "whole.json"
+    Snapshot(path, BOOT).write(lived(), RUN)
+    content = path.read_bytes()
+    path.unlink()
+    return content
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"",
+        b"\0" * 512,
+        b"\xff\xfe\x00",
+        b"{",
+        b"null",
+        b"[]",
+        b"7",
+        b"{}",
+        b'{"schema": 1, "boot_id": "boot-1", "run": "run-1", "services": [], "lines": []}',
+        b'{"schema": 1, "boot_id": "boot-1", "run": "run-1", "services": {"web": 3}, "lines": []}',
+        b'{"schema": 1, "boot_id": "boot-1", "run": "run-1", "services": {}, "lines": [[1]]}',
+        b'{"schema": 1, "boot_id": "boot-1", "run": "run-1", "services": {}, "lines": [[1, null, "x", "no tone"]]}',
+    ],
+)
+def test_i04_garbage_is_set_aside_and_nothing_is_restored(tmp_path: Path, garbage: bytes) -> None:
+    path = tmp_path / "snapshot.json"
+    path.write_bytes(garbage)
+    snapshot = reader(path)
+
+    assert snapshot.read(RUN) == ()
+
+    assert snapshot.history() == []
+    (kept,) = tmp_path.iterdir()
+    assert kept.name.startswith("snapshot.bad-")
+    assert kept.read_bytes() == garbage
+
+
+def test_i04_a_file_cut_short_anywhere_is_set_aside(tmp_path: Path) -> None:
+    content = whole(tmp_path)
+    for length in range(0, len(content) - 1, 97):
+        folder = tmp_path / str(length)
+        folder.mkdir()
+        (folder / "snapshot.json").write_bytes(content[:length])
+
+        assert reader(folder / "snapshot.json").read(RUN) == ()
+        assert [each.name[:13] for each in folder.iterdir()] == ["snapshot.bad-"]
+
+
+@pytest.mark.parametrize("schema", [SCHEMA + 1, 0, "1", None])
+def test_i04_a_file_of_another_schema_is_set_aside(tmp_path: Path, schema: object) -> None:
+    path = tmp_path / "snapshot.json"
+    path.write_text(json.dumps(json.loads(whole(tmp_path)) | {"schema": schema}))
+
+    assert reader(path).read(RUN) == ()
+    assert [each.name[:13] for each in tmp_path.iterdir()] == ["snapshot.bad-"]
+
+
+WRITER = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from devstack.core.events import StackApplied
+from devstack.core.reduce import reduce
+from devstack.core.state import State
+from devstack.core.tell import Line, Tone
+from devstack.engine.snapshot import Snapshot
+from tests.engine.kit import service, stack_of
+snapshot = Snapshot(Path(sys.argv[2]), "boot-1")
+state = reduce(State(), StackApplied(stack_of(service("web"))))
+print("writing", flush=True)
+for number in range(10**9):
+    snapshot.add(Line("web", f"line {number}", Tone.INFO), float(number))
+    snapshot.write(state, "run-1")
+"""
+
+
+def was_written_since(path: Path, wall_ns: int) -> bool:
+    return path.exists() and path.stat().st_mtime_ns > wall_ns
+
+
+def test_i05_a_writer_killed_at_any_time_leaves_the_old_or_the_new_file(tmp_path: Path) -> None:
+    path = tmp_path / "snapshot.json"
+    for _ in range(5):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(REPOSITORY), str(path)],
+            stdout=subprocess.PIPE,
+            cwd=REPOSITORY,
+        )
+        with writer:
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == b"writing\n"
+            eventually(partial(was_written_since, path, time.time_ns()))
+            os.kill(writer.pid, signal.SIGKILL)
+
+        again = reader(path)
+        restored = again.read(RUN)
+        assert [type(each) for each in restored] == [Restored, Restored]
+        assert again.history()
+        assert not list(tmp_path.glob("*.bad-*"))
+
+
+def test_a_stack_that_is_down_has_no_wishes(tmp_path: Path) -> None:
+    path = tmp_path / "snapshot.json"
+    snapshot = Snapshot(path, BOOT)
+    snapshot.write(lived(), RUN)
+
+    snapshot.forget()
+    snapshot.forget()
+
+    assert list(tmp_path.iterdir()) == []
