@@ -73,7 +73,13 @@ def read_jobs(path: Path) -> dict[str, list[str]]:
         raw = json.loads(path.read_text())
     except (FileNotFoundError, ValueError):
         return {}
-    return raw if isinstance(raw, dict) else {}
+    if not isinstance(raw, dict):
+        return {}
+    return {
+        str(job): keys
+        for job, keys in raw.items()
+        if isinstance(keys, list) and all(isinstance(key, str) for key in keys)
+    }
 
 
 def write_jobs(path: Path, completed: dict[str, list[str]]) -> None:
