@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.terminal import on_terminal
+from tests.cli.test_commands import up_with_newer
 from tests.support.processes import eventually
 from tests.support.stacks import StackUnderTest, stack_in, write_stack
 
@@ -139,6 +140,22 @@ def test_a_second_up_follows_and_its_ctrl_c_only_stops_following(stack: StackUnd
         assert terminal.end() == 130
         assert "no longer following: shop runs on; devstack down stops it" in terminal.shown
     assert stack.pids("api") == before
+
+
+def test_a_newer_devstack_takes_over_and_the_lease_stays_with_its_terminal(
+    stack: StackUnderTest,
+) -> None:
+    with on_terminal(stack, "up") as terminal:
+        terminal.see("shop is ready")
+        before = (stack.controller_pid, stack.pids("api"))
+        done = up_with_newer(stack)
+        assert done.returncode == 0, done.stderr
+        terminal.see("a newer devstack took over the controller")
+        assert stack.controller_pid != before[0]
+        assert stack.pids("api") == before[1]
+        terminal.type_interrupt()
+        assert terminal.end() == 130
+    stack.assert_nothing_left(within=2)
 
 
 def test_a_down_elsewhere_ends_the_attached_up_in_words(stack: StackUnderTest) -> None:

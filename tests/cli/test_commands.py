@@ -373,24 +373,29 @@ class TestManyAtOnce:
     ) -> None:
         stack.up()
         before = (stack.controller_pid, stack.pids("api"), stack.pids("worker"))
-        newer = (
-            f"import sys; sys.path.insert(0, {str(REPOSITORY)!r})\n"
-            "import devstack; devstack.__version__ = '99.0.0'\n"
-            "from devstack.cli.main import main; sys.exit(main(sys.argv[1:]))"
-        )
-        done = subprocess.run(
-            [sys.executable, "-I", "-c", newer, "up", "-d", "--wait"],
-            cwd=stack.folder,
-            env=stack.environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = up_with_newer(stack)
         assert done.returncode == 0, done.stderr
         assert "replacing the controller (devstack " in done.stderr
         assert stack.controller_pid != before[0]
         assert (stack.pids("api"), stack.pids("worker")) == before[1:]
+
+
+def up_with_newer(stack: StackUnderTest) -> subprocess.CompletedProcess[str]:
+    """`up -d --wait` of a devstack that calls itself newer."""
+    newer = (
+        f"import sys; sys.path.insert(0, {str(REPOSITORY)!r})\n"
+        "import devstack; devstack.__version__ = '99.0.0'\n"
+        "from devstack.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    )
+    return subprocess.run(
+        [sys.executable, "-I", "-c", newer, "up", "-d", "--wait"],
+        cwd=stack.folder,
+        env=stack.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
 
 def is_controller(process: Path, folder: Path) -> bool:
