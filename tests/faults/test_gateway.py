@@ -1,0 +1,184 @@
+"""F02, F08, F10: what callers see at the gateway while nobody is ready to answer them."""
+
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.faults.crew import cautious
+from tests.faults.worst import WEB, is_ready
+from tests.support.processes import eventually
+from tests.support.stacks import StackUnderTest, write_stack
+
+SLOW = "import os, pathlib, time\nwhile not pathlib.Path('go').exists():\n    time.sleep(0.02)\n"
+STACK = f"""\
+name: doors
+gateway: {{port: 18081, routes: {{/web: web, /slow: slow}}}}
+services:
+  web: {{replicas: 2, command: [{sys.executable}, -I, web.py], ready: {{http: /}}}}
+  slow: {{command: [{sys.executable}, -I, slow.py], ready: {{http: /}}}}
+"""
+
+BROWSER = {"Accept": "text/html,*/*;q=0.8"}
+
+
+@pytest.fixture
+def doors(tmp_path: Path) -> Iterator[StackUnderTest]:
+    folder = tmp_path / "doors"
+    folder.mkdir()
+    write_stack(folder, STACK, {"web.py": WEB, "slow.py": SLOW + WEB})
+    with cautious(folder) as stack:
+        yield stack
+
+
+@dataclass(slots=True)
+class Caller:
+    """Somebody who asks without a pause, on a kept connection, and remembers each answer."""
+
+    url: str
+    answers: list[tuple[float, int, str]] = field(default_factory=list)
+    pages: list[httpx.Response] = field(default_factory=list)
+    done: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        with httpx.Client(trust_env=False, timeout=10, headers=BROWSER) as client:
+            while not self.done.is_set():
+                try:
+                    answer = client.get(self.url)
+                    self.answers.append((time.monotonic(), answer.status_code, ""))
+                    if answer.status_code != 200:
+                        self.pages.append(answer)
+                except httpx.TransportError as error:
+                    self.answers.append((time.monotonic(), 0, repr(error)))
+                time.sleep(0.002)
+
+
+def assert_is_waiting_page(answer: httpx.Response, service: str) -> None:
+    assert answer.status_code == 503, answer.text
+    assert int(answer.headers["Retry-After"]) >= 1
+    assert answer.headers["Content-Type"].startswith("text/html")
+    assert service in answer.text
+    assert "refresh" in answer.text.lower(), "the page looks again by itself"
+
+
+def test_f10_from_a_cold_start_a_page_says_what_starts_and_then_it_serves(
+    doors: StackUnderTest,
+) -> None:
+    doors.devstack("up", "-d")
+    base = doors.gateway
+    seen: list[int] = []
+
+    def ask() -> httpx.Response | None:
+        try:
+            answer = httpx.get(f"{base}/slow", headers=BROWSER, trust_env=False, timeout=10)
+        except httpx.ConnectError:
+            assert not seen, "once it has answered it always answers"
+            return None
+        seen.append(answer.status_code)
+        return answer
+
+    first = eventually(ask, 20)
+    assert first is not None
+    assert_is_waiting_page(first, "slow")
+    assert re.search(r"slow is \w+", re.sub(r"<[^>]+>", "", first.text)), first.text
+    assert re.search(r"\d+ s", first.text), "it says for how long"
+    eventually(lambda: doors.service("web")["state"] == "ready", 20)
+    assert httpx.get(f"{base}/web", trust_env=False).status_code == 200
+
+    (doors.folder / "go").touch()
+    eventually(lambda: (answer := ask()) is not None and answer.status_code == 200, 20)
+    assert set(seen) == {503, 200}
+    for _ in range(100):
+        assert httpx.get(f"{base}/slow", trust_env=False).status_code == 200
+
+
+def test_f02_all_replicas_are_killed_under_requests_and_none_fails_once_one_is_ready(
+    doors: StackUnderTest,
+) -> None:
+    (doors.folder / "go").touch()
+    doors.up()
+    caller = Caller(f"{doors.gateway}/web")
+    thread = threading.Thread(target=caller.run)
+    thread.start()
+    try:
+        eventually(lambda: len(caller.answers) > 200)
+        before = doors.pids("web")
+        killed = time.monotonic()
+        for pid in before:
+            os.kill(pid, signal.SIGKILL)
+        eventually(lambda: is_ready(doors) and not set(before) & set(doors.pids("web")), 30)
+        count = len(caller.answers)
+        eventually(lambda: len(caller.answers) > count + 500, 30)
+    finally:
+        caller.done.set()
+        thread.join()
+    codes = {code for _, code, _ in caller.answers}
+    assert codes <= {200, 503}, [a for a in caller.answers if a[1] not in (200, 503)][:5]
+    assert 503 in codes, "there was a time without any replica"
+    for page in caller.pages:
+        assert_is_waiting_page(page, "web")
+    back = next(at for at, code, _ in caller.answers if code == 200 and at > caller_gap(caller))
+    late = [(at - killed, code) for at, code, _ in caller.answers if at > back and code != 200]
+    assert late == [], "failed though a replica was ready"
+    assert back - killed < 10
+
+
+def caller_gap(caller: Caller) -> float:
+    """When the first request was refused."""
+    return next(at for at, code, _ in caller.answers if code != 200)
+
+
+def is_replaced(stack: StackUnderTest, pid: int) -> bool:
+    return is_ready(stack) and pid not in stack.pids("web")
+
+
+def test_f02_replicas_bounced_one_after_the_other_fail_no_request(doors: StackUnderTest) -> None:
+    (doors.folder / "go").touch()
+    doors.up()
+    caller = Caller(f"{doors.gateway}/web")
+    thread = threading.Thread(target=caller.run)
+    thread.start()
+    try:
+        eventually(lambda: len(caller.answers) > 200)
+        for pid in doors.pids("web"):
+            os.kill(pid, signal.SIGKILL)
+            eventually(partial(is_replaced, doors, pid), 30)
+    finally:
+        caller.done.set()
+        thread.join()
+    failed = [answer for answer in caller.answers if answer[1] != 200]
+    assert failed == []
+
+
+def test_f08_the_gateways_configuration_has_literal_addresses_only(doors: StackUnderTest) -> None:
+    doors.devstack("up", "-d")
+    # `slow` is not there and will not be: NGINX has started and serves all the same
+    eventually(lambda: doors.service("web")["state"] == "ready", 20)
+    assert doors.service("gateway")["state"] == "ready"
+    folder = doors.folder / ".devstack" / "state" / "gateway"
+    texts = {path: path.read_text() for path in folder.rglob("*.conf")}
+    assert texts
+    servers = [
+        found
+        for text in texts.values()
+        for found in re.findall(r"^\s*server\s+([^\s;{]+)[^;{]*;", text, re.MULTILINE)
+    ]
+    assert servers
+    for server in servers:
+        assert re.fullmatch(r"127\.\d+\.\d+\.\d+:\d+|\[::1\]:\d+|unix:\S+", server), server
+    for text in texts.values():
+        assert not re.search(r"^\s*resolver\b", text, re.MULTILINE)
+    page = httpx.get(f"{doors.gateway}/slow", headers=BROWSER, trust_env=False)
+    assert_is_waiting_page(page, "slow")
+    plain = httpx.get(f"{doors.gateway}/slow", trust_env=False)
+    assert plain.status_code == 503
+    assert plain.headers["Content-Type"].startswith("text/plain")
