@@ -51,8 +51,14 @@ def replica_exited(state: State, event: e.ReplicaExited) -> State:
     if not failed and restart is not Restart.ALWAYS:
         finished = Attempts(replica.revision, finished=True)
         return _record(state, replica, finished, exit_)
-    blocked = f"{replica.service} {exit_}" if is_job or restart is Restart.NEVER else ""
+    blocked = _for_good(replica, exit_) if is_job or restart is Restart.NEVER else ""
     return _count_failure(state, replica, exit_, event.at, event.jitter, blocked)
+
+
+def _for_good(replica: Replica, exit_: e.Exit) -> str:
+    """What to say of a program that is not started again: its exit and its last words."""
+    told, last = str(exit_), summary(exit_)
+    return f"{replica.service} {last if last.startswith(told) else f'{told}: {last}'}"
 
 
 def _was_asked_for(replica: Replica) -> bool:
