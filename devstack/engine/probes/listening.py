@@ -83,7 +83,8 @@ def _best(found: list[Listener], host: str) -> Listener | None:
 
 
 def _literal(listener: Listener, host: str, port: int) -> str:
-    return f"{host}:{port}" if listener.hinders(host) else f"[{listener.address}]:{port}"
+    address = host if listener.hinders(host) else listener.address
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def _name(listener: Listener) -> str:
