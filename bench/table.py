@@ -56,7 +56,10 @@ def as_markdown(rows: Iterable[Row]) -> str:
     """The table as text that is also Markdown."""
     lines = [HEAD, *map(_cells, rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(HEAD))]
-    written = ["| " + " | ".join(c.ljust(w) for c, w in zip(line, widths)) + " |" for line in lines]
+    written = [
+        "| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |"
+        for line in lines
+    ]
     written.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
     return "\n".join(written)
 
