@@ -1,0 +1,91 @@
+"""A04: a service leaves daemons behind; they end with it, and a sibling's do not."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from devstack.keeper import processes
+from tests.faults.crew import Identity, cautious
+from tests.support.keepers import PYTHON, WORST_SERVICE
+from tests.support.processes import eventually, with_tag
+from tests.support.stacks import StackUnderTest, write_stack
+
+OF_EACH = 5
+"""Itself, a child, two daemons; two shells have a `sleep` without the tag, which is not counted."""
+GONE_SECONDS = 4.0
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[StackUnderTest]:
+    folder = tmp_path / "daemons"
+    folder.mkdir()
+    lines = ["name: daemons", "services:"]
+    for name in ("first", "second"):
+        argv = f"{PYTHON}, -I, -S, {WORST_SERVICE}, {folder}/{name}, child, daemon, bare"
+        ready = f"{folder}/{name}.ready"
+        lines.append(f"  {name}:")
+        lines.append(
+            f"    {{port: none, command: [{argv}, ready={ready}], ready: {{exec: [test, -e, {ready}]}}}}"
+        )
+    write_stack(folder, "\n".join(lines) + "\n")
+    with cautious(folder) as made:
+        made.up()
+        yield made
+
+
+def family(stack: StackUnderTest, name: str) -> set[Identity]:
+    """All processes of a service, its daemons and what they started too."""
+    table = processes.everything()
+    roots = [found.pid for found in with_tag(f"{stack.folder}/{name}")]
+    return {(p.pid, p.start) for p in processes.tree(table, roots)}
+
+
+def alive(family_: set[Identity]) -> list[Identity]:
+    return [identity for identity in family_ if processes.is_running(identity)]
+
+
+@pytest.mark.parametrize("command", ["stop", "restart"])
+def test_a04_daemons_end_with_their_service_and_a_siblings_do_not(
+    stack: StackUnderTest, command: str
+) -> None:
+    first, second = family(stack, "first"), family(stack, "second")
+    assert len(first) == len(second) >= OF_EACH
+    stack.devstack(command, "first")
+    eventually(lambda: not alive(first), GONE_SECONDS)
+    assert set(alive(second)) == second
+    if command == "restart":
+        assert len(family(stack, "first")) == len(first)
+    assert stack.service("second")["state"] == "ready"
+
+
+def test_a04_daemons_end_with_down(stack: StackUnderTest) -> None:
+    both = family(stack, "first") | family(stack, "second")
+    stack.devstack("down")
+    assert alive(both) == []
+
+
+def test_a04_a_daemon_that_outlives_its_crashed_service_is_killed_and_named(
+    stack: StackUnderTest,
+) -> None:
+    first, second = family(stack, "first"), family(stack, "second")
+    [pid] = stack.pids("first")
+    main = (pid, processes.start_of(pid))
+    assert main in first
+
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not alive(first), 10)
+    assert set(alive(second)) == second
+    eventually(lambda: stack.service("first")["state"] == "ready", 20)
+    named = [
+        line
+        for line in [
+            *stack.service("first")["warnings"],
+            *stack.devstack("why", "first").out.splitlines(),
+        ]
+        if "left behind" in line
+    ]
+    assert named
+    assert "sh[" in named[0] or "sleep[" in named[0]
