@@ -1,5 +1,6 @@
-"""What the tests of the packs share: the toolchains on PATH, requests, and a look at a folder."""
+"""What the tests of the packs share: real toolchains, requests, and a look at a folder."""
 
+import os
 import shutil
 import subprocess
 from collections.abc import Coroutine, Mapping
@@ -9,7 +10,9 @@ from typing import Any, Protocol
 
 import pytest
 
-from devstack.packs.base import Prepared, PrepareRequest
+from devstack.packs.base import Prepared, PrepareRequest, Toolchain
+from devstack.provision import Settings, ToolUnavailable, find_tool
+from devstack.steps import StepFailed
 from tests.support.steps import SubprocessSteps
 
 Snapshot = Mapping[str, tuple[int, int, int]]
@@ -45,22 +48,30 @@ _VERSION_OF: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 @dataclass(slots=True)
 class PathTools:
-    """Toolchains as they lie on PATH; a test is skipped where one is missing."""
+    """Toolchains as they lie on PATH, else as devstack brings them; skips where neither can be."""
 
     asked: list[tuple[str, str | None]] = field(default_factory=list)
-    known: dict[str, FoundTool] = field(default_factory=dict)
+    known: dict[str, Toolchain] = field(default_factory=dict)
 
-    async def __call__(self, name: str, wanted: str | None) -> FoundTool:
+    async def __call__(self, name: str, wanted: str | None) -> Toolchain:
         self.asked.append((name, wanted))
         if name not in self.known:
-            self.known[name] = self._look(name)
+            self.known[name] = self._look(name) or await self._bring(name)
         return self.known[name]
 
-    def _look(self, name: str) -> FoundTool:
+    async def _bring(self, name: str) -> Toolchain:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "devstack"
+        settings = Settings(cache, offline=False, path="", environment=dict(os.environ))
+        try:
+            return await find_tool(name, wanted=None, steps=SubprocessSteps(), settings=settings)
+        except (ToolUnavailable, StepFailed) as error:
+            pytest.skip(f"{name} is neither on PATH nor to be had: {error}")
+
+    def _look(self, name: str) -> FoundTool | None:
         programs, arguments = _VERSION_OF[name]
         found = {program: shutil.which(program) for program in programs}
         if not all(found.values()):
-            pytest.skip(f"{name} is not on PATH")
+            return None
         binaries = {program: Path(path) for program, path in found.items() if path}
         if name == "python":
             said = subprocess.run(
