@@ -210,7 +210,7 @@ def _enter_view(view: View, around: Surroundings) -> None:
 
 def _set_priority(nice: int) -> None:
     try:
-        os.setpriority(os.PRIO_PROCESS, 0, nice)
+        os.nice(nice)  # on top of ours: a stack that was started niced stays so
     except PermissionError:
         return  # raising it is a wish
 
