@@ -820,9 +820,9 @@ class World(History):
             if self.definition(process).is_job and process.running and not process.stopping:
                 self.end(process, 0, jitter=0.0, is_loss=False)
                 self.settle()
-        for name, (revision, count) in sorted(self.cluster.items()):
+        for name, (_, count) in sorted(self.cluster.items()):
             seen = [r for r in self.state.replicas_of(name) if r.observed]
-            right = len(seen) == count and all(r.ready and r.revision == revision for r in seen)
+            right = len(seen) == count and all(r.ready for r in seen)
             if not right and name not in self.removing:
                 pods = tuple(e.ObservedReplica(f"{name}-{i}", ready=True) for i in range(count))
                 self.record(e.WorkloadObserved(name, pods))
