@@ -14,8 +14,8 @@ from tests.support.steps import SubprocessSteps
 
 @pytest.fixture(scope="session")
 def nginx() -> Nginx:
-    """One that has njs with shared dictionaries: DEVSTACK_TEST_NGINX, or what provisioning finds."""
-    named = os.environ.get("DEVSTACK_TEST_NGINX")
+    """One that has njs with shared dictionaries: TEST_NGINX, or what provisioning finds."""
+    named = os.environ.get("TEST_NGINX")
     program = Path(named) if named else _provisioned()
     features = asyncio.run(probe_features(program, SubprocessSteps()))
     if not features.shared_table:
@@ -25,11 +25,11 @@ def nginx() -> Nginx:
 
 @pytest.fixture(scope="session")
 def plain_nginx() -> Nginx:
-    """One without njs: DEVSTACK_TEST_PLAIN_NGINX, or Debian's where it is installed."""
-    named = os.environ.get("DEVSTACK_TEST_PLAIN_NGINX", "/usr/sbin/nginx")
+    """One without njs: TEST_PLAIN_NGINX, or Debian's where it is installed."""
+    named = os.environ.get("TEST_PLAIN_NGINX", "/usr/sbin/nginx")
     if not Path(named).exists():
-        pytest.skip("no NGINX without njs here; DEVSTACK_TEST_PLAIN_NGINX names one")
-    modules = os.environ.get("DEVSTACK_TEST_PLAIN_NGINX_MODULES")
+        pytest.skip("no NGINX without njs here; TEST_PLAIN_NGINX names one")
+    modules = os.environ.get("TEST_PLAIN_NGINX_MODULES")
     features = asyncio.run(
         probe_features(
             Path(named), SubprocessSteps(), module_folder=Path(modules) if modules else None

@@ -16,7 +16,14 @@ import pytest
 from devstack.keeper import marks, sweep
 from devstack.keeper.places import Places
 from tests.support.keepers import PYTHON, WORST_SERVICE
-from tests.support.processes import assert_nothing_left, eventually, is_alive, of_run, with_tag
+from tests.support.processes import (
+    Found,
+    assert_nothing_left,
+    eventually,
+    is_alive,
+    of_run,
+    with_tag,
+)
 
 CONTROLLER = str(Path(__file__).parents[1] / "support" / "controller.py")
 ROOT = str(Path(__file__).parents[2])
@@ -191,9 +198,13 @@ def test_a16_keeper_and_warden_are_killed_and_the_next_command_sweeps(stage: Sta
     """PDEATHSIG ends the direct children; daemons, with and without environment, are swept."""
     told = stage.start(services(stage, 3), mode="attached")
     wait_until_all_log(stage, 3)
-    daemons = [found for found in with_tag(stage.tag) if "daemon" in found.command.split()[-1:]]
-    bare = [found for found in with_tag(stage.tag) if found.command.endswith(" bare")]
-    assert len(daemons) == len(bare) == 3
+
+    def named(word: str) -> list[Found]:
+        return [found for found in with_tag(stage.tag) if found.command.endswith(f" {word}")]
+
+    # a fork that has not come to its exec yet looks like the one it came from
+    eventually(lambda: len(named("daemon")) == len(named("bare")) == 3)
+    daemons, bare = named("daemon"), named("bare")
 
     os.kill(told["warden"], signal.SIGSTOP)  # so that it cannot clean up before it is killed
     os.kill(told["keeper"], signal.SIGKILL)
