@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 LIGHT_COMMANDS: tuple[str, ...] = (
-    "completion",
     "down",
     "endpoints",
     "env",
     "help",
     "logs",
     "ls",
+    "reset",
     "restart",
     "scale",
     "start",
