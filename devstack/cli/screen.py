@@ -21,6 +21,9 @@ _STYLES = {"good": "green", "bad": "red"}
 _MOST_PENDING = 6
 _FORGET_SECONDS = 10.0
 _REDRAW_SECONDS = 0.2
+_BAR = 12
+_BESIDE = len("⠋  ") + _BAR + len("  99.9 of 99.9 MB  0:00:00")
+"""Columns of a row that are not its text; a text that took their room would hide that time passes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +177,7 @@ class RowsScreen:
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=_BAR),
             TextColumn("{task.fields[amount]}", markup=False),
             TimeElapsedColumn(),
             console=self._console,
@@ -200,7 +203,8 @@ class RowsScreen:
             return
         if key not in self._rows:
             name = f"{told.service}: " if told.service else ""
-            task = self._progress.add_task(name + printable(told.title), total=None, amount="")
+            text = self._fit(name + printable(told.title))
+            task = self._progress.add_task(text, total=None, amount="")
             self._rows[key] = _Row(task)
         row = self._rows[key]
         row.seen_at = time.monotonic()
@@ -217,7 +221,7 @@ class RowsScreen:
             self._drop(key)
         self._progress.update(
             self._whole,
-            description=f"starting {self._title}: {pending_text(pending)}",
+            description=self._fit(f"starting {self._title}: {pending_text(pending)}"),
             total=total,
             completed=settled,
             amount=f"{settled} of {total}",
@@ -229,7 +233,7 @@ class RowsScreen:
         if not self._is_shown:
             self._is_shown = True
             self._progress.start()
-        self._progress.update(self._whole, description=text, total=None, amount="")
+        self._progress.update(self._whole, description=self._fit(text), total=None, amount="")
         self._draw()
 
     def say(self, text: str) -> None:
@@ -248,6 +252,10 @@ class RowsScreen:
             if key[0] is None and now - row.seen_at > _FORGET_SECONDS:
                 self._drop(key)
         self._draw()
+
+    def _fit(self, text: str) -> str:
+        room = max(10, self._console.width - _BESIDE)
+        return text if len(text) <= room else text[: room - 1] + "…"
 
     def _draw(self) -> None:
         self._drawn_at = time.monotonic()
