@@ -32,6 +32,8 @@ class Endings:
         if end.exit.is_success or end.is_loss:
             return end
         replica = self.state().replicas.get(end.replica)
+        if replica is not None and replica.stop_cause and not replica.stop_is_failure:
+            return end  # it was asked to: its last words are of no use to anybody
         service = end.replica.rpartition("#")[0].rpartition(".")[0]
         tail = last_lines(self.logs / service / self.run_id(), end.replica)
         end = replace(end, exit=replace(end.exit, tail=tail))

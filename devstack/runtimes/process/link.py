@@ -124,7 +124,8 @@ class KeeperLink:
         for waiting in self._waiting.values():
             if not waiting.done():
                 waiting.set_exception(KeeperUnreachable("the keeper died"))
-        self._waiting.clear()
+                # a helper's end may be asked for later; until then nobody has to hear of it
+                waiting.exception()
         for replica in self._replicas:
             end = End(None, 9, "ended with its keeper, which died", wall=time.time())
             self._ends.put_nowait(ReplicaEnd(replica, end, is_loss=True))
@@ -161,6 +162,12 @@ class KeeperLink:
         self._waiting[spec.key] = asyncio.get_running_loop().create_future()
         try:
             return await self.client.spawn(spec)
+        except asyncio.CancelledError:
+            self._waiting.pop(spec.key, None)
+            # the keeper has been asked and takes requests in order: it must not run for nobody
+            with contextlib.suppress(KeeperUnreachable, KeeperRefused):
+                await self.client.kill(spec.key)
+            raise
         except BaseException:
             self._waiting.pop(spec.key, None)
             raise
