@@ -1,0 +1,586 @@
+"""The process runtime on a real keeper: replicas, steps and exec probes, and what becomes of them."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from devstack.core.model import (
+    ArgvCommand,
+    Check,
+    Endpoint,
+    ExecProbe,
+    Kind,
+    Service,
+    ShellCommand,
+    SourceProgram,
+    Stack,
+    Stop,
+)
+from devstack.core.state import State
+from devstack.core.template import literal
+from devstack.engine.assembly import Engine, assemble
+from devstack.engine.board import Board
+from devstack.engine.folders import Folders
+from devstack.engine.operations import ProbeTarget
+from devstack.engine.probes.prober import ReplicaProber
+from devstack.engine.world import ProcessWorld
+from devstack.keeper.client import KeeperUnreachable
+from devstack.keeper.places import Places
+from devstack.logs.format import file_name
+from devstack.provision.tool import Settings
+from devstack.runtimes.base import (
+    PrepareFailed,
+    ReplicaEnd,
+    RuntimeUnavailable,
+    StartFailed,
+    StartOrder,
+)
+from devstack.steps import StepFailed
+from tests.support.processes import assert_nothing_left, eventually_async, is_alive, with_tag
+
+REVISION = "0123456789ab"
+SLEEP = "import signal, time; print('up', flush=True); time.sleep(600)"
+DEAF = (
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+    "print('up', flush=True); time.sleep(600)"
+)
+
+
+def port_of(address: str) -> int:
+    return int(address.removeprefix("127.0.0.1:"))
+
+
+def service(name: str, *argv: str, port: bool = True) -> Service:
+    command = ArgvCommand(tuple(map(literal, argv))) if argv else None
+    endpoints = (Endpoint("main", 8080),) if port else ()
+    return Service(name, Kind.SERVICE, SourceProgram(None, command), endpoints=endpoints)
+
+
+def python(name: str, program: str, *words: str) -> Service:
+    return service(name, sys.executable, "-I", "-S", "-c", program, *words)
+
+
+@dataclass
+class Bench:
+    """An engine's process runtime, its keeper, and the ends it has told."""
+
+    engine: Engine
+    ends: list[ReplicaEnd] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+    _started: int = 0
+
+    async def start(self, of: Service, slot: int = 1) -> tuple[str, int, str]:
+        """Prepare and start a replica; its name, pid and address."""
+        artifact = await self.engine.runtime.prepare(of, REVISION)
+        self._started += 1
+        replica = f"{of.name}.{slot}#{self._started}"
+        order = StartOrder(replica, of, slot, REVISION, artifact)
+        started = await self.engine.runtime.start(order)
+        assert started.pid is not None
+        assert abs(started.started_at - time.time()) < 60
+        return replica, started.pid, dict(started.addresses).get("main", "")
+
+    def ports_of(self, of: Service) -> tuple[int, ...]:
+        """The four ports of its first slot."""
+        ((_, ports),) = self.engine.book.slot_ports(of, 1)
+        return ports
+
+    async def says(self, replica: str, words: bytes = b"up") -> None:
+        target = self.engine.runtime.log_target(replica.partition(".")[0], replica)
+        path = Path(target.folder) / file_name(target.name, "log", 0)
+        await eventually_async(lambda: path.exists() and words in path.read_bytes(), 20)
+
+    async def end_of(self, replica: str) -> ReplicaEnd:
+        found = await eventually_async(lambda: [e for e in self.ends if e.replica == replica], 20)
+        assert len(found) == 1
+        return found[0]
+
+
+@asynccontextmanager
+async def bench(
+    folder: Path, places: Places, *services: Service, leaves: bool = False
+) -> AsyncIterator[Bench]:
+    """As `Session` does it: open, serve, end. `leaves`: the keeper goes on for the next controller."""
+    folders = Folders.of(folder / "stack.yaml")
+    folders.make(dict)
+    settings = Settings(folder / "cache", True, os.environ["PATH"], {})
+    board = Board()
+    board.open()
+    notices: list[str] = []
+    engine = assemble(
+        places,
+        folders,
+        folder / "stack.yaml",
+        settings,
+        board,
+        open_files=None,
+        notice=lambda _, text: notices.append(text),
+        state=State,
+    )
+    names = {each.name: each for each in services}
+    stack = Stack("bench", places.stack_id, str(folder / "stack.yaml"), str(folder), names)
+    engine.book.assign(stack)
+    engine.surroundings.stack = stack
+    engine.surroundings.environment = {"PATH": os.environ["PATH"], "MARK": "shell"}
+    runs: list[tuple[str, int, int]] = []
+
+    async def opened(client: object) -> None:
+        del client
+        greeting = engine.link.client.greeting
+        runs.append((greeting.run_id, greeting.pid, greeting.warden))
+        await engine.link.client.mode("detached" if leaves else "attached")
+
+    engine.link.on_open = opened
+    await engine.link.open()
+    found = Bench(engine, notices=notices)
+
+    async def collect() -> None:
+        async for end in engine.runtime.ends():
+            found.ends.append(end)
+
+    tasks = [asyncio.create_task(engine.link.serve()), asyncio.create_task(collect())]
+    try:
+        yield found
+    finally:
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+        client = engine.link.client
+        if leaves:
+            client.close()
+        else:
+            with suppress(KeeperUnreachable):
+                await client.shutdown()
+            await asyncio.wait_for(client.closed.wait(), 10)
+            for run, keeper, warden in runs:
+                await asyncio.to_thread(assert_nothing_left, run, roots=(keeper, warden))
+
+
+# ── replicas ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_replica_is_started_with_its_port_and_its_end_is_told_once(
+    tmp_path: Path, places: Places
+) -> None:
+    web = python("web", "import os,time; print('port', os.environ['PORT'], flush=True); " + SLEEP)
+
+    async def scenario() -> None:
+        async with bench(tmp_path, places, web) as found:
+            replica, pid, address = await found.start(web)
+            port = port_of(address)
+            await found.says(replica, f"port {port}".encode())
+            assert found.engine.runtime.ports_of(replica) == {"main": port}
+
+            await found.engine.runtime.stop(replica, Stop("TERM", 10.0))
+            end = await found.end_of(replica)
+            assert (end.exit.code, end.exit.signal, end.is_loss) == (None, signal.SIGTERM, False)
+            assert abs(end.exit.wall - time.time()) < 60
+            assert not is_alive(pid)
+            # its port may be given out again, and stopping it again is nothing
+            assert found.engine.runtime.ports_of(replica) == {}
+            await found.engine.runtime.stop(replica, Stop())
+            assert port not in found.engine.surroundings._taken  # noqa: SLF001 - there is no other way to see it
+            assert port_of((await found.start(web))[2]) in found.ports_of(web)
+
+    asyncio.run(scenario())
+
+
+def test_two_replicas_of_a_slot_listen_on_ports_of_their_own(
+    tmp_path: Path, places: Places
+) -> None:
+    web = python("web", SLEEP)
+
+    async def scenario() -> None:
+        async with bench(tmp_path, places, web) as found:
+            addresses = [(await found.start(web))[2] for _ in range(3)]
+            assert len(set(addresses)) == 3
+
+    asyncio.run(scenario())
+
+
+def test_a_replica_deaf_to_term_is_killed_after_its_grace(tmp_path: Path, places: Places) -> None:
+    web = python("web", DEAF)
+
+    async def scenario() -> None:
+        async with bench(tmp_path, places, web) as found:
+            replica, _, _ = await found.start(web)
+            await found.says(replica)
+            begun = time.monotonic()
+            await found.engine.runtime.stop(replica, Stop("TERM", 0.3))
+            assert (await found.end_of(replica)).exit.signal == signal.SIGKILL
+            assert time.monotonic() - begun >= 0.3
+
+    asyncio.run(scenario())
+
+
+def test_a12_a_missing_program_fails_without_retry(tmp_path: Path, places: Places) -> None:
+    web = service("web", "/no/such/program")
+
+    async def scenario() -> None:
+        async with bench(tmp_path, places, web) as found:
+            with pytest.raises(StartFailed, match="cannot start web: ") as failed:
+                await found.start(web)
+            assert failed.value.permanent
+            assert "/no/such/program" in str(failed.value)
+            # what it was given is free again
+            assert found.engine.surroundings._taken == {}
+            assert found.ends == []
+
+    asyncio.run(scenario())
+
+
+def test_a_service_that_does_not_say_how_it_starts_cannot_be_prepared(
+    tmp_path: Path, places: Places
+) -> None:
+    web = service("web")
+
+    async def scenario() -> None:
+        async with bench(tmp_path, places, web) as found:
+            with pytest.raises(PrepareFailed, match="hint:"):
+                await found.engine.runtime.prepare(web, REVISION)
+
+    asyncio.run(scenario())
+
+
+def test_a_command_beside_a_replica_gets_its_environment_and_folder(
+    tmp_path: Path, places: Places
+) -> None:
+    web = python("web", SLEEP)
+
+    async def scenario() -> None:
+        async with bench(tmp_path, places, web) as found:
+            replica, _, address = await found.start(web)
+            plan = await found.engine.runtime.exec(replica, ("bash", "-l"))
+            assert plan.argv == ("bash", "-l")
+            assert plan.environment["PORT"] == address.rpartition(":")[2]
+            assert plan.environment["MARK"] == "shell"
+            assert plan.cwd == str(tmp_path)
+            with pytest.raises(RuntimeUnavailable, match="does not run"):
+                await found.engine.runtime.exec("web.1#99", ("bash",))
+
+    asyncio.run(scenario())
+
+
+def test_what_a_replica_uses_is_told_with_its_children(tmp_path: Path, places: Places) -> None:
+    web = python("web", "import subprocess; subprocess.Popen(['sleep', '600']); " + SLEEP)
+
+    async def scenario() -> None:
+        async with bench(tmp_path, places, web) as found:
+            replica, _, _ = await found.start(web)
+            await found.says(replica)
+            stats = (await found.engine.runtime.stats())[replica]
+            assert stats.processes == 2
+            assert stats.memory_bytes > 1 << 20
+            assert stats.cpu_seconds >= 0
+
+    asyncio.run(scenario())
+
+
+# ── steps ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_step_that_fails_tells_its_code_and_last_lines(tmp_path: Path, places: Places) -> None:
+    async def scenario() -> None:
+        async with bench(tmp_path, places) as found:
+            steps = found.engine.runtime.steps("web", REVISION)
+            done = await steps.run(["sh", "-c", "echo $MARK $MORE"], title="x", env={"MORE": "1"})
+            assert (done.code, done.output) == (0, b"shell 1\n")
+
+            with pytest.raises(StepFailed) as failed:
+                await steps.run(["sh", "-c", "seq 100; echo app.py:12 >&2; exit 3"], title="build")
+            assert str(failed.value).startswith("cannot build: sh exited with code 3\n")
+            assert failed.value.tail.splitlines()[-2:] == ["100", "app.py:12"]
+            assert len(failed.value.tail.splitlines()) == 20
+
+            unchecked = await steps.run(["sh", "-c", "kill -9 $$"], title="x", check=False)
+            assert unchecked.code == -signal.SIGKILL
+            with pytest.raises(StepFailed, match="cannot look: "):
+                await steps.run(["/no/such/tool"], title="look")
+
+    asyncio.run(scenario())
+
+
+def test_a_step_that_takes_too_long_is_killed_with_all_it_started(
+    tmp_path: Path, places: Places
+) -> None:
+    tag = f"tag-{tmp_path.name}-{os.getpid()}"
+
+    async def scenario() -> None:
+        async with bench(tmp_path, places) as found:
+            steps = found.engine.runtime.steps("web", REVISION)
+            script = f"trap '' TERM; : {tag}; sleep 600 & wait"
+            with pytest.raises(StepFailed, match=r"not done after 0.3 s"):
+                await steps.run(["sh", "-c", script], title="build", timeout_seconds=0.3)
+            await eventually_async(lambda: not with_tag(tag))
+
+    asyncio.run(scenario())
+
+
+def test_a_helper_server_runs_until_it_is_stopped(tmp_path: Path, places: Places) -> None:
+    async def scenario() -> None:
+        async with bench(tmp_path, places) as found:
+            steps = found.engine.runtime.steps("db", REVISION)
+            helper = await steps.start(["sleep", "600"], title="serve")
+            assert is_alive(helper.pid)
+            assert (await helper.stop(signal.SIGTERM)).code == -signal.SIGTERM
+            assert not is_alive(helper.pid)
+
+    asyncio.run(scenario())
+
+
+def test_a_step_cancelled_at_any_time_leaves_nothing(tmp_path: Path, places: Places) -> None:
+    """Also while its start is under way: the keeper has been asked and answers nobody."""
+    tag = f"tag-{tmp_path.name}-{os.getpid()}"
+
+    async def scenario() -> None:
+        async with bench(tmp_path, places) as found:
+            steps = found.engine.runtime.steps("web", REVISION)
+            for rounds in (1, 2, 3, 5, 50):
+                argv = ["sh", "-c", f": {tag}; sleep 600"]
+                running = asyncio.create_task(steps.run(argv, title="build"))
+                for _ in range(rounds):
+                    await asyncio.sleep(0)
+                running.cancel()
+                with suppress(asyncio.CancelledError):
+                    await running
+                # the keeper answers in order: what was asked before has happened
+                await found.engine.link.client.list()
+                await eventually_async(lambda: not with_tag(tag))
+
+    asyncio.run(scenario())
+
+
+# ── loss and recovery ─────────────────────────────────────────────────────────────────────────
+
+
+def test_a_killed_keeper_ends_replicas_as_losses_and_the_next_one_works(
+    tmp_path: Path, places: Places
+) -> None:
+    web = python("web", SLEEP)
+
+    async def scenario() -> None:
+        async with bench(tmp_path, places, web) as found:
+            lost: list[str] = []
+            again = asyncio.Event()
+            found.engine.link.on_lost = lost.append
+            found.engine.link.on_found = again.set
+            replica, pid, _ = await found.start(web)
+            steps = found.engine.runtime.steps("web", REVISION)
+            step = asyncio.create_task(steps.run(["sleep", "600"], title="build"))
+            helper = await steps.start(["sleep", "600"], title="serve")
+            keeper = found.engine.link.client.greeting.pid
+            first_run = found.engine.link.run_id
+
+            os.kill(keeper, signal.SIGKILL)
+
+            with pytest.raises(RuntimeUnavailable, match="the keeper died"):
+                await asyncio.wait_for(step, 20)
+            with pytest.raises(RuntimeUnavailable):
+                await asyncio.wait_for(helper.wait(), 20)
+            end = await found.end_of(replica)
+            assert end.is_loss
+            assert "keeper" in end.exit.message
+            assert end.exit.wall > 0
+            await asyncio.wait_for(again.wait(), 20)
+            assert len(lost) == 1
+            assert not is_alive(pid)
+            assert not is_alive(helper.pid)
+            assert found.engine.link.run_id != first_run
+
+            another, second, same = await found.start(web)
+            assert is_alive(second)
+            assert port_of(same) in found.ports_of(web)
+            assert (await steps.run(["true"], title="x")).code == 0
+            await found.engine.runtime.stop(another, Stop())
+            assert not (await found.end_of(another)).is_loss
+
+    asyncio.run(scenario())
+
+
+def test_i01_a_new_controller_finds_what_runs_and_what_ended_meanwhile(
+    tmp_path: Path, places: Places
+) -> None:
+    web, worker = python("web", SLEEP), service("worker", "sleep", "600", port=False)
+
+    async def first() -> tuple[str, int, str, str, int, int]:
+        async with bench(tmp_path, places, web, worker, leaves=True) as found:
+            replica, pid, address = await found.start(web, slot=2)
+            gone, mortal, _ = await found.start(worker)
+            steps = found.engine.runtime.steps("web", REVISION)
+            helper = await steps.start(["sleep", "600"], title="serve")
+            return replica, pid, address, gone, mortal, helper.pid
+
+    async def second(replica: str, pid: int, address: str, gone: str, step: int) -> None:
+        async with bench(tmp_path, places, web, worker) as found:
+            recovery = await found.engine.runtime.recover()
+
+            (running,) = recovery.running
+            assert (running.replica, running.service, running.slot) == (replica, "web", 2)
+            assert (running.revision, running.pid) == (REVISION, pid)
+            assert running.addresses == (("main", address),)
+            assert abs(running.started_at - time.time()) < 120
+            (ended,) = recovery.ended
+            assert (ended.replica, ended.exit.signal) == (gone, signal.SIGKILL)
+            assert abs(ended.exit.wall - time.time()) < 120
+            # a step means nothing without the controller that waited for it
+            await eventually_async(lambda: not is_alive(step))
+            # told once: it was acknowledged
+            assert (await found.engine.runtime.recover()).ended == ()
+
+            found.engine.runtime.remember(running, web)
+            assert found.engine.runtime.ports_of(replica) == {"main": int(address.split(":")[1])}
+            assert (await found.engine.runtime.stats())[replica].processes == 1
+            plan = await found.engine.runtime.exec(replica, ("env",))
+            assert plan.environment["PORT"] == address.split(":")[1]
+            await found.engine.runtime.stop(replica, Stop())
+            assert (await found.end_of(replica)).exit.signal == signal.SIGTERM
+
+    replica, pid, address, gone, mortal, step = asyncio.run(first())
+    assert is_alive(pid)
+    os.kill(mortal, signal.SIGKILL)
+    asyncio.run(second(replica, pid, address, gone, step))
+
+
+def test_without_a_keeper_a_command_that_may_not_start_one_is_told(
+    tmp_path: Path, places: Places
+) -> None:
+    async def scenario() -> None:
+        async with bench(tmp_path, places) as found:
+            link = found.engine.link
+            assert await link.open(may_start=False)
+        with pytest.raises(KeeperUnreachable):
+            await found.engine.link.open(may_start=False)
+
+    asyncio.run(scenario())
+
+
+# ── exec probes ───────────────────────────────────────────────────────────────────────────────
+
+
+def exec_check(script: str, timeout: float) -> Check:
+    return Check(
+        ExecProbe(ShellCommand(literal(script))), interval_seconds=0.1, timeout_seconds=timeout
+    )
+
+
+def test_b08_an_exec_probe_is_killed_at_its_time_out_with_all_it_started(
+    tmp_path: Path, places: Places
+) -> None:
+    web = python("web", SLEEP)
+    tag = f"tag-{tmp_path.name}-{os.getpid()}"
+    stubborn = f"trap '' TERM; : {tag}; (trap '' TERM; : {tag}; sleep 600) & sleep 600"
+
+    async def scenario() -> None:
+        async with bench(tmp_path, places, web) as found:
+            replica, pid, _ = await found.start(web)
+            world = ProcessWorld(
+                found.engine.runtime, found.engine.surroundings, found.engine.nginx
+            )
+            probe = exec_check(stubborn, 0.3).probe
+            assert isinstance(probe, ExecProbe)
+            for _ in range(3):
+                reason = await world.run(replica, web, probe.command, 0.3)
+                assert reason == "the probe did not end within 0.3 s"
+                # nothing of it piles up beside the next one
+                await eventually_async(lambda: not with_tag(tag), 5)
+            assert is_alive(pid)
+
+    asyncio.run(scenario())
+
+
+def test_b08_a_probe_that_hangs_is_never_there_twice_and_ends_with_its_replica(
+    tmp_path: Path, places: Places
+) -> None:
+    web = python("web", SLEEP)
+    tag = f"tag-{tmp_path.name}-{os.getpid()}"
+    most = 0
+
+    async def scenario() -> None:
+        nonlocal most
+        async with bench(tmp_path, places, web) as found:
+            replica, pid, _ = await found.start(web)
+            world = ProcessWorld(
+                found.engine.runtime, found.engine.surroundings, found.engine.nginx
+            )
+            prober = ReplicaProber(world)
+            serving = asyncio.create_task(prober.serve())
+            await asyncio.sleep(0)
+            # exec: one process for each probe
+            hanging = exec_check(f"exec python3 -c 'import time; time.sleep(600)' {tag}", 0.4)
+            watched = Service(
+                "web", Kind.SERVICE, web.program, endpoints=web.endpoints, ready=hanging
+            )
+            told: list[object] = []
+            prober.watch(ProbeTarget(replica, watched, {}, pid), told.append)
+            seen: set[int] = set()
+
+            def several() -> bool:
+                nonlocal most
+                now = {each.pid for each in with_tag(tag)}
+                most = max(most, len(now))
+                seen.update(now)
+                return len(seen) >= 3
+
+            await eventually_async(several, 30)
+            prober.forget(replica)
+            await eventually_async(lambda: not with_tag(tag))
+            serving.cancel()
+            with suppress(asyncio.CancelledError):
+                await serving
+            assert len(told) == 1
+
+    asyncio.run(scenario())
+    assert most == 1
+
+
+def test_an_exec_probe_sees_what_the_replica_sees(tmp_path: Path, places: Places) -> None:
+    web = python("web", SLEEP)
+
+    async def scenario() -> None:
+        async with bench(tmp_path, places, web) as found:
+            replica, _, address = await found.start(web)
+            port = address.rpartition(":")[2]
+            world = ProcessWorld(
+                found.engine.runtime, found.engine.surroundings, found.engine.nginx
+            )
+
+            async def ask(script: str) -> str:
+                return await world.run(replica, web, ShellCommand(literal(script)), 20)
+
+            assert await ask(f'test "$PORT" = {port} && test "$PWD" = {tmp_path}') == ""
+            assert await ask("echo not yet; exit 4") == "the probe ended with code 4: not yet"
+            missing = ArgvCommand((literal("/no/such/probe"),))
+            told = await world.run(replica, web, missing, 20)
+            assert told.startswith("the probe cannot be started: ")
+            gone = await world.run("web.1#99", web, ShellCommand(literal("true")), 20)
+            assert gone == "it is not running"
+
+    asyncio.run(scenario())
+
+
+def test_a_line_in_the_log_is_found_across_reads(tmp_path: Path, places: Places) -> None:
+    web = python(
+        "web", "import sys; [print(l, flush=True) for l in ('one', 'listening on 7')]; " + SLEEP
+    )
+
+    async def scenario() -> None:
+        async with bench(tmp_path, places, web) as found:
+            replica, _, _ = await found.start(web)
+            world = ProcessWorld(
+                found.engine.runtime, found.engine.surroundings, found.engine.nginx
+            )
+            await eventually_async(lambda: world.log_has(replica, web, r"^listening on \d+$"), 20)
+            assert not world.log_has(replica, web, "^on 7")
+            assert not world.log_has("web.1#99", web, "one")
+
+    asyncio.run(scenario())
