@@ -189,7 +189,7 @@ def test_a_replica_is_started_with_its_port_and_its_end_is_told_once(
             # its port may be given out again, and stopping it again is nothing
             assert found.engine.runtime.ports_of(replica) == {}
             await found.engine.runtime.stop(replica, Stop())
-            assert port not in found.engine.surroundings._taken  # noqa: SLF001 - there is no other way to see it
+            assert port not in found.engine.surroundings._taken
             assert port_of((await found.start(web))[2]) in found.ports_of(web)
 
     asyncio.run(scenario())
