@@ -32,10 +32,17 @@ Handler = Callable[["Answers", Request], Awaitable[Outcome]]
 class Answers:
     """Answers requests of all connections; knows who holds the lease."""
 
-    def __init__(self, control: Control, *, takes_over: bool) -> None:
+    def __init__(
+        self,
+        control: Control,
+        *,
+        takes_over: bool,
+        on_applied: Callable[[], None] = lambda: None,
+    ) -> None:
         self.control = control
         self._takes_over = takes_over
         """A keeper was there before this controller: what runs is nobody's to end by leaving."""
+        self._on_applied = on_applied
         self.closing = asyncio.Event()
         """The controller is ending: streams and waits end too."""
         self.lessee: object | None = None
@@ -77,6 +84,7 @@ class Answers:
             self._ups -= 1
         if outcome.ok:
             await self._applied()
+            self._on_applied()
             return outcome
         if self.control.state.stack is None and self._ups == 0:
             # nothing was ever started: no reason to stay

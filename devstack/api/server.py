@@ -50,7 +50,7 @@ class ControlServer:
     def __init__(self, control: Control, places: Places) -> None:
         self._control = control
         self._places = places
-        self._answers = Answers(control, takes_over=has_keeper(places))
+        self._answers = Answers(control, takes_over=has_keeper(places), on_applied=self._keep_entry)
         self._tasks: asyncio.TaskGroup | None = None
         self._connections: set[_Connection] = set()
         self._listener: asyncio.Server | None = None
@@ -119,6 +119,7 @@ class ControlServer:
         return _identity_of(self._places.control_socket) == self._bound
 
     def _keep_entry(self) -> None:
+        """For `devstack ls`: at once when a stack was applied, then as it changes."""
         entry = listings.entry(self._control, self._started_at)
         if entry != self._entry or _identity_of(self._places.entry) is None:
             write_entry(self._places, entry)
