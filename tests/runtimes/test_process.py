@@ -383,7 +383,7 @@ def test_a_killed_keeper_ends_replicas_as_losses_and_the_next_one_works(
 
             os.kill(keeper, signal.SIGKILL)
 
-            with pytest.raises(RuntimeUnavailable, match="the keeper died"):
+            with pytest.raises(RuntimeUnavailable, match="the keeper"):
                 await asyncio.wait_for(step, 20)
             with pytest.raises(RuntimeUnavailable):
                 await asyncio.wait_for(helper.wait(), 20)
@@ -410,7 +410,12 @@ def test_a_killed_keeper_ends_replicas_as_losses_and_the_next_one_works(
 def test_i01_a_new_controller_finds_what_runs_and_what_ended_meanwhile(
     tmp_path: Path, places: Places
 ) -> None:
-    web, worker = python("web", SLEEP), service("worker", "sleep", "600", port=False)
+    source = tmp_path / "source"
+    source.mkdir()
+    command = ArgvCommand(tuple(map(literal, (sys.executable, "-I", "-S", "-c", SLEEP))))
+    program = SourceProgram(str(source), command)
+    web = Service("web", Kind.SERVICE, program, endpoints=(Endpoint("main", 8080),))
+    worker = service("worker", "sleep", "600", port=False)
 
     async def first() -> tuple[str, int, str, str, int, int]:
         async with bench(tmp_path, places, web, worker, leaves=True) as found:
@@ -442,6 +447,14 @@ def test_i01_a_new_controller_finds_what_runs_and_what_ended_meanwhile(
             assert (await found.engine.runtime.stats())[replica].processes == 1
             plan = await found.engine.runtime.exec(replica, ("env",))
             assert plan.environment["PORT"] == address.split(":")[1]
+            # beside an adopted replica things run as it was started, not as the stack file's folder
+            assert plan.cwd == str(source)
+            assert not [name for name in plan.environment if name.startswith("DEVSTACK_")]
+            world = ProcessWorld(
+                found.engine.runtime, found.engine.surroundings, found.engine.nginx
+            )
+            here = ShellCommand(literal(f'test "$PWD" = {source} && test "$MARK" = shell'))
+            assert await world.run(replica, web, here, 20) == ""
             await found.engine.runtime.stop(replica, Stop())
             assert (await found.end_of(replica)).exit.signal == signal.SIGTERM
 

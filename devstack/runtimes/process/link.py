@@ -32,6 +32,9 @@ from devstack.runtimes.base import ReplicaEnd
 LAST_WORK_SECONDS = 5.0
 """How long a warden whose keeper died (or the other way round) may take to end what they ran."""
 
+KILLED_SECONDS = 2.0
+"""How long a killed step is waited for."""
+
 Notice = Callable[[str, str], None]
 """(service, one line for people)."""
 
@@ -178,8 +181,11 @@ class KeeperLink:
         try:
             return await asyncio.shield(waiting)
         except asyncio.CancelledError:
-            with contextlib.suppress(KeeperUnreachable, KeeperRefused):
+            with contextlib.suppress(KeeperUnreachable, KeeperRefused, TimeoutError):
                 await self.client.kill(key)
+                # whoever tries again, as a probe does, must not find it still there
+                async with asyncio.timeout(KILLED_SECONDS):
+                    await asyncio.shield(waiting)
             raise
         finally:
             self._waiting.pop(key, None)

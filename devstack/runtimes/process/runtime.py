@@ -2,13 +2,17 @@
 
 import asyncio
 import json
+import os
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from devstack.core.env import OWN_PREFIX
 from devstack.core.events import Artifact
 from devstack.core.model import EngineProgram, Service, Stop
+from devstack.keeper import processes
 from devstack.keeper.client import (
     KeeperRefused,
     KeeperUnreachable,
@@ -77,6 +81,7 @@ class ProcessRuntime:
             "slot": order.slot,
             "revision": order.revision,
             "addresses": launch.addresses,
+            "cwd": launch.cwd,
         }
         spec = SpawnSpec(
             key=order.replica,
@@ -127,9 +132,31 @@ class ProcessRuntime:
             raise RuntimeUnavailable(str(error)) from error
         running = [r for p in listing.processes if (r := _recovered(p)) is not None]
         ended = [replica_end(e) for e in listing.exits if "#" in e.key]
+        for process in listing.processes:
+            self._recall(process)
         for exit_ in listing.exits:
             await self.link.client.ack(exit_.key)
         return Recovery(tuple(running), tuple(ended))
+
+    def _recall(self, process: Process) -> None:
+        """How a replica of an earlier controller was started, for what is run beside it.
+
+        Its environment is asked of the kernel: it holds secrets and is written nowhere. A server that
+        overwrites its own gets what the stack gives it.
+        """
+        found = processes.environment_of(process.pid)
+        environment = {os.fsdecode(name): os.fsdecode(value) for name, value in found.items()}
+        meta = _meta(process)
+        if "PATH" not in environment or "cwd" not in meta:
+            return
+        self._specs[process.key] = SpawnSpec(
+            key=process.key,
+            group=process.group,
+            argv=(),
+            env={n: v for n, v in environment.items() if not n.startswith(OWN_PREFIX)},
+            cwd=meta["cwd"],
+            view=View(hosts=self.surroundings.hosts_file()),
+        )
 
     def remember(self, recovered: Recovered, service: Service) -> None:
         """A recovered replica is looked after like one that was started here."""
@@ -217,9 +244,8 @@ def _ports(addresses: tuple[tuple[str, str], ...]) -> dict[str, int]:
 
 def _recovered(process: Process) -> Recovered | None:
     """A process of the keeper's list as a replica; None for what is no replica of ours."""
-    try:
-        meta = json.loads(process.meta)
-    except ValueError:
+    meta = _meta(process)
+    if not meta:
         return None
     return Recovered(
         replica=process.key,
@@ -230,3 +256,12 @@ def _recovered(process: Process) -> Recovered | None:
         addresses=tuple((name, literal) for name, literal in meta["addresses"]),
         started_at=process.started_at,
     )
+
+
+def _meta(process: Process) -> dict[str, Any]:
+    """What `start` noted about a replica; empty for other processes."""
+    try:
+        meta = json.loads(process.meta)
+    except ValueError:
+        return {}
+    return meta if isinstance(meta, dict) else {}
