@@ -50,6 +50,7 @@ class Controller:
         self._on_settled = on_settled
         self._clock = clock
         self._inbox: asyncio.Queue[Event] = asyncio.Queue()
+        self._running: set[asyncio.Task[None]] = set()
 
     def post(self, event: Event) -> None:
         """Add a fact; it is stamped with the time and takes effect in the order of posting."""
@@ -65,6 +66,8 @@ class Controller:
                     self._settle(tasks)
             finally:
                 background.cancel()
+                for op in self._running:
+                    op.cancel()  # a preparation that nobody waits for any more
 
     async def until(self, is_so: Callable[[State], bool]) -> State:
         """Wait until something is so of the State; returns that State."""
@@ -103,5 +106,7 @@ class Controller:
             for op in self.plan.ops:
                 log.debug("%s", op)
                 self._record(intent_of(op, self._clock()))
-                tasks.create_task(self._operations.run(op, self.state, self.post))
+                running = tasks.create_task(self._operations.run(op, self.state, self.post))
+                self._running.add(running)
+                running.add_done_callback(self._running.discard)
         raise NotSettled(f"reconcile still plans after {MAX_ROUNDS} rounds: {self.plan.ops}")
