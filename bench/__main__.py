@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _parse(arguments: list[str]) -> tuple[int, list[str] | None]:
-    rounds, names = 5, []
+    rounds, names = 5, list[str]()
     words = iter(arguments)
     for word in words:
         if word == "--rounds":
