@@ -206,7 +206,9 @@ class AddressBook:
 
     def url(self, name: str, consumer: Consumer, endpoint: str | None = None) -> str | None:
         """The URL of a service for a consumer; None when it has no endpoint."""
-        service = self._current.services[name]
+        service = self._current.services.get(name)
+        if service is None:
+            return None  # asked between `assign` and the State's own taking note of a new file
         if not service.endpoints:
             return self.gateway_url() if name == GATEWAY else None
         found = self._endpoint(service, endpoint)

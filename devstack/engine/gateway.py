@@ -61,6 +61,7 @@ _REFUSALS = (
     RuntimeUnavailable,
     OSError,
 )
+LAST_WORKERS_SECONDS = 2.0
 TEND_SECONDS = 30.0
 LOG_BYTES = 32 << 20
 OLD_WORKERS_GRACE_SECONDS = 5.0
@@ -86,6 +87,8 @@ class NginxGateway:
     _shape: GatewayShape = field(default_factory=GatewayShape)
     _config: GatewayConfig = field(default_factory=lambda: GatewayConfig(stack=""))
     _warnings: tuple[str, ...] = ()
+    _replica: str = ""
+    """The newest replica of the gateway, to end what it may leave behind."""
 
     # ── as a program ──────────────────────────────────────────────────────────────────────────
 
@@ -115,8 +118,10 @@ class NginxGateway:
 
     async def launch(self, order: StartOrder, steps: KeeperSteps) -> Launch:
         """Write everything NGINX needs for its start."""
+        await self._end_earlier()
         live = await self._live_gateway(order.service, order.revision, steps)
         state = self.state()
+        self._replica = order.replica
         shape = wanted_shape(state)
         table = self._on_wall_clock(wanted_table(state, frozenset(), shape))
         try:
@@ -159,6 +164,7 @@ class NginxGateway:
         except (FileNotFoundError, ValueError, PrepareFailed, CannotLaunch):
             return None
         self._master = self._as_master(replica, pid)
+        self._replica = replica
         self._shape = _shape_from_json(raw)
         self._config = self.book.gateway_config(self._shape)
         return self._shape
@@ -215,6 +221,17 @@ class NginxGateway:
         return ""
 
     # ── inside ────────────────────────────────────────────────────────────────────────────────
+
+    async def _end_earlier(self) -> None:
+        """Workers outlive a killed master for a moment, and hold every address the next one needs."""
+        earlier, self._replica = self._replica, ""
+        if not earlier:
+            return
+        with contextlib.suppress(KeeperUnreachable, KeeperRefused, TimeoutError):
+            await self.link.client.kill(earlier)
+            async with asyncio.timeout(LAST_WORKERS_SECONDS):
+                while await self.link.client.descendants(earlier):  # noqa: ASYNC110 - no notice of it
+                    await asyncio.sleep(0.005)
 
     async def _prepare_start(
         self, live: LiveGateway, shape: GatewayShape, table: RoutingTable

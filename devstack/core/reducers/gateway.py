@@ -42,7 +42,12 @@ def gateway_loaded(state: State, event: e.GatewayLoaded) -> State:
     if not state.replicas_of(GATEWAY):
         return state
     return _gateway(
-        state, loading=None, loaded=event.shape, load_error=None, warnings=event.warnings
+        state,
+        loading=None,
+        loaded=event.shape,
+        load_error=None,
+        warnings=event.warnings,
+        load_retry_at=event.at + policy.LOAD_RETRY_SECONDS,
     )
 
 

@@ -28,6 +28,12 @@ def load_gateway(state: State, draft: Draft) -> None:
         return
     shape = wanted_shape(state)
     if shape == state.gateway.loaded:
+        if state.gateway.warnings:
+            # an address that somebody held was left out: perhaps it is free by now
+            if draft.now < state.gateway.load_retry_at:
+                draft.wake(state.gateway.load_retry_at)
+            else:
+                draft.op("load", LoadGateway(shape, "an address was in use"))
         return
     error = state.gateway.load_error
     if error is not None and error[0] == shape:
