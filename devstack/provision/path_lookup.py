@@ -110,7 +110,8 @@ def _candidates(names: tuple[str, ...], path: str) -> Iterator[Path]:
             continue
         for name in names:
             program = Path(folder) / name
-            if program.is_file() and os.access(program, os.X_OK):
+            # not Path.is_file: after `su` PATH may name folders that are not ours to look into
+            if os.path.isfile(program) and os.access(program, os.X_OK):  # noqa: PTH113
                 real = program.resolve()
                 if real not in seen:
                     seen.add(real)

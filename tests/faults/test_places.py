@@ -1,5 +1,6 @@
 """J11 and K11: where a stack may lie, and where it listens."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -122,6 +123,25 @@ def test_k11_everything_listens_on_loopback_and_user_code_that_does_not_is_named
             with socket.socket() as caller:
                 caller.settimeout(1)
                 assert caller.connect_ex((address, port)) != 0, f"{address}:{port} is reachable"
+
+
+def test_a_folder_on_path_that_cannot_be_looked_into_stops_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "path"
+    folder.mkdir()
+    write_stack(
+        folder,
+        f"name: path\nservices:\n  web: {{command: [{sys.executable}, -I, web.py]}}\n",
+        {"web.py": WEB},
+    )
+    # a folder of root's after `su`, or what no system has: NGINX is looked for on all of PATH
+    shut = tmp_path / "shut"
+    shut.mkdir(mode=0)
+    path = f"{shut}:/{'x' * 300}:{os.environ['PATH']}"
+    try:
+        with cautious(folder, PATH=path) as stack:
+            stack.up()
+    finally:
+        shut.chmod(0o700)
 
 
 def own_addresses() -> list[str]:
