@@ -166,10 +166,9 @@ class KeeperLink:
         try:
             return await self.client.spawn(spec)
         except asyncio.CancelledError:
-            self._waiting.pop(spec.key, None)
             # the keeper has been asked and takes requests in order: it must not run for nobody
-            with contextlib.suppress(KeeperUnreachable, KeeperRefused):
-                await self.client.kill(spec.key)
+            await self._end(spec.key)
+            self._waiting.pop(spec.key, None)
             raise
         except BaseException:
             self._waiting.pop(spec.key, None)
@@ -181,14 +180,20 @@ class KeeperLink:
         try:
             return await asyncio.shield(waiting)
         except asyncio.CancelledError:
-            with contextlib.suppress(KeeperUnreachable, KeeperRefused, TimeoutError):
-                await self.client.kill(key)
-                # whoever tries again, as a probe does, must not find it still there
-                async with asyncio.timeout(KILLED_SECONDS):
-                    await asyncio.shield(waiting)
+            await self._end(key)
             raise
         finally:
             self._waiting.pop(key, None)
+
+    async def _end(self, key: str) -> None:
+        """Kill a step that nobody waits for any longer, and see it gone.
+
+        Whoever tries again, as a probe does, must not find the last one still there.
+        """
+        with contextlib.suppress(KeeperUnreachable, KeeperRefused, TimeoutError):
+            await self.client.kill(key)
+            async with asyncio.timeout(KILLED_SECONDS):
+                await asyncio.shield(self._waiting[key])
 
     async def stop(self, key: str, signal: int, grace_seconds: float) -> None:
         """Ask a process to end; nothing happens when it is gone."""
