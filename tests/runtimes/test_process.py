@@ -528,8 +528,9 @@ def test_b08_a_probe_that_hangs_is_never_there_twice_and_ends_with_its_replica(
             prober = ReplicaProber(world)
             serving = asyncio.create_task(prober.serve())
             await asyncio.sleep(0)
-            # exec: one process for each probe
-            hanging = exec_check(f"exec python3 -c 'import time; time.sleep(600)' {tag}", 0.4)
+            # exec, and no `python3` from PATH, which may be a script: one process for each probe
+            program = f"exec {sys.executable} -I -S -c 'import time; time.sleep(600)' {tag}"
+            hanging = exec_check(program, 0.4)
             watched = Service(
                 "web", Kind.SERVICE, web.program, endpoints=web.endpoints, ready=hanging
             )
