@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from devstack.keeper import processes
 from tests.support.keepers import PYTHON
+from tests.support.processes import eventually
 from tests.support.stacks import StackUnderTest, stack_in, write_stack
 
 CANARIES = {
@@ -124,7 +125,8 @@ def test_k05_no_secret_is_told_stored_or_on_a_command_line(tmp_path: Path) -> No
         assert set(passwords) == {"made"}
         secrets = CANARIES | {"generated": passwords["made"]}
 
-        # the child has them all
+        # the child has them all (`up` did not wait for it: `broken` had failed)
+        eventually(lambda: stack.service("web")["state"] == "ready", 60)
         (pid,) = stack.pids("web")
         environment = processes.environment_of(pid)
         assert environment[b"PASSWORD"].decode() == secrets["environment"]
