@@ -14,6 +14,7 @@ Written so that older Pythons read it too, and are refused in words.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -41,6 +42,9 @@ def main() -> int:
         sys.stderr.write("usage: python3 -m tests [fast|full] [-- PYTEST ARGUMENTS]\n")
         return 2
     os.chdir(ROOT)
+    # A shell ignores it in what it starts in the background, and that would be inherited by all
+    # programs of the tests: some of them are interrupted.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     _enter_environment()
     failed = [(_name(check), code) for check in CHECKS if (code := _run(check))]
     if failed:
