@@ -14,7 +14,7 @@ import pytest
 
 from devstack.cli.table import COMMANDS
 from tests.api.test_listings import schema_of
-from tests.support.processes import eventually
+from tests.support.processes import eventually, is_alive
 from tests.support.stacks import REPOSITORY, StackUnderTest, stack_in, write_stack
 
 
@@ -285,10 +285,13 @@ class TestDown:
         self, stack: StackUnderTest
     ) -> None:
         stack.up()
+        wardens: list[int] = []
         for record in Path(stack.places.folder).glob("run-*.json"):
             run = json.loads(record.read_text())
             os.kill(stack.controller_pid, signal.SIGKILL)
             os.kill(run["keeper"][0], signal.SIGKILL)
+            wardens.append(run["warden"][0])
+        eventually(lambda: not any(map(is_alive, wardens)))
         result = stack.devstack("status", code=3, seconds=30)
         assert "the last run ended because" in result.err
         again = stack.up()
