@@ -3,38 +3,30 @@
 Takes the stack's lock, serves the control socket, and looks after the stack until it is down. With
 `--adopt` (the keeper starts it so when an earlier controller died) it loads the file and takes over
 what runs without being asked.
+
+Its modules take longer to load than a keeper to start. So lock and keeper come first, and everything
+else (`engine.life`) is imported while the keeper starts.
 """
-# ruff: noqa: E402 - the collector is told to rest before anything is imported
 
-import gc
-
-gc.disable()  # half a thousand modules leave it nothing to find: 70 of 350 ms before the first service
-import asyncio
 import fcntl
+import gc
 import logging
 import os
 import resource
-import signal
 import sys
 from pathlib import Path
 
-from devstack.api.control import UpRequest
-from devstack.api.server import ControlServer, SocketTaken
-from devstack.engine.control import StackControl
-from devstack.engine.session import Session
+from devstack.api.wire import LOCK_HELD
+from devstack.keeper.marks import runs_in
 from devstack.keeper.places import PlaceRefused, Places, make, stack_id_of
-
-gc.freeze()
-gc.enable()
+from devstack.keeper.starting import Starting, spawn_keeper
 
 log = logging.getLogger("devstack.controller")
-
-EXIT_TAKEN = 4
-"""Another controller has the stack's lock."""
 
 
 def main(arguments: list[str]) -> int:
     """Run a controller to the end of its stack; the exit code is for whoever started it."""
+    gc.disable()  # half a thousand modules leave it nothing to find: 70 of 350 ms before the first service
     logging.basicConfig(
         level=os.environ.get("DEVSTACK_LOG", "WARNING").upper(),
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
@@ -48,11 +40,17 @@ def main(arguments: list[str]) -> int:
         return 1
     lock = _take_lock(places)
     if lock is None:
-        return EXIT_TAKEN
+        return LOCK_HELD
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    starting = None if adopt else _start_keeper(places, soft)
+    os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"  # there are none; to look takes 15 ms
+    from devstack.engine.life import live
+
+    gc.freeze()
+    gc.enable()
     try:
-        return asyncio.run(_run(places, file, adopt=adopt, open_files=soft))
+        return live(places, file, adopt=adopt, open_files=soft, starting=starting)
     finally:
         os.close(lock)
 
@@ -70,45 +68,14 @@ def _take_lock(places: Places) -> int | None:
     return descriptor
 
 
-async def _run(places: Places, file: Path, *, adopt: bool, open_files: int) -> int:
-    session = Session(places, file, open_files=open_files)
-    control = StackControl(session)
-    server = ControlServer(control, places)
-    _stop_on_signals(control)
-    code = 0
+def _start_keeper(places: Places, open_files: int) -> Starting | None:
+    """A keeper on its way; none where a run is on record, whose keeper may live or left something."""
+    if sys.platform != "linux" or runs_in(places.folder):
+        return None
     try:
-        async with asyncio.TaskGroup() as tasks:
-            living = tasks.create_task(session.live())
-            if adopt:  # first, or the first to ask would be told that there is nothing
-                await _adopt(control, session, file)
-            serving = tasks.create_task(server.serve())
-            ended = tasks.create_task(session.ended.wait())
-            await asyncio.wait({serving, ended}, return_when=asyncio.FIRST_COMPLETED)
-            if not serving.done():
-                await server.close()
-            for task in (living, ended):
-                task.cancel()
-    except* SocketTaken as group:
-        log.error("%s", group.exceptions[0])
-        code = EXIT_TAKEN
-    return code
-
-
-async def _adopt(control: StackControl, session: Session, file: Path) -> None:
-    """Take over what runs with the environment that the first `up` had; else there is nothing to do."""
-    outcome = await control.adopt(UpRequest(file, dict(os.environ)))
-    if not outcome.ok:
-        log.error("%s", "\n".join(outcome.lines))
-        session.ended.set()
-
-
-def _stop_on_signals(control: StackControl) -> None:
-    """TERM ends the stack as `down` does; a terminal's signals are its clients' business."""
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, lambda: control.release_lease(lost=False))
-    for number in (signal.SIGINT, signal.SIGHUP):
-        # a handler and not SIG_IGN, which the keeper and all replicas would inherit
-        loop.add_signal_handler(number, lambda: None)
+        return spawn_keeper(places, open_files=open_files)
+    except OSError:
+        return None  # tried again, and told, when it is needed
 
 
 if __name__ == "__main__":

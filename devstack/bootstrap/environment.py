@@ -39,7 +39,8 @@ from devstack.bootstrap.lockfile import LockDamaged, find_package, read_lock, re
 from devstack.bootstrap.platform_tags import pick_wheel, this_machine
 from devstack.bootstrap.stopping import Stop
 from devstack.bootstrap.terminal_line import TerminalLine
-from devstack.bootstrap.tool_cache import Phase, WheelTool, install_tool
+from devstack.bootstrap.tool_cache import WheelTool
+from devstack.bootstrap.tool_install import Phase, install_tool
 from devstack.bootstrap.web import FetchFailed
 
 UV_PROGRAM: Mapping[str, str] = {"uv": "*.data/scripts/uv"}

@@ -1,11 +1,9 @@
 """`devstack schema`: the JSON Schema of the stack file, for editors."""
 
-import json
-
 from devstack.cli import talk
 from devstack.cli.call import Call
 from devstack.cli.options import read
-from devstack.config.schema import json_schema
+from devstack.config.schema_file import SCHEMA
 
 USAGE = """\
 usage: devstack schema
@@ -18,5 +16,5 @@ it with this first line: # yaml-language-server: $schema=./.devstack/schema.json
 def run(call: Call) -> int:
     """Print it."""
     read(call.command, call.words, flags={"--json": "json"})
-    talk.data([json.dumps(json_schema(), indent=2)])
+    talk.data([SCHEMA.read_text().rstrip()])
     return talk.FINE

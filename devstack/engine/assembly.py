@@ -25,6 +25,7 @@ from devstack.engine.world import ProcessWorld
 from devstack.engines.base import EngineSpec, Unprivileged
 from devstack.engines.registry import ENGINES
 from devstack.keeper.places import Places
+from devstack.keeper.starting import Starting
 from devstack.provision.tool import Settings
 from devstack.runtimes.base import ReplicaRuntime
 from devstack.runtimes.fake import FakeProber, FakeReplicas, FakeWorkloads
@@ -71,13 +72,14 @@ def assemble(
     board: Board,
     *,
     open_files: int | None,
+    starting: Starting | None,
     notice: Callable[[str, str], None],
     state: Callable[[], State],
 ) -> Engine:
     """Put the engine of a stack together."""
     known = identities.load(folders.identity)
     identity = known or identities.choose(places.stack_id, are_free)
-    link = KeeperLink(places, open_files=open_files, notice=notice)
+    link = KeeperLink(places, open_files=open_files, notice=notice, starting=starting)
     book = AddressBook(identity, folders.addresses, names=False, engine_url=engine_url)
     surroundings = StackSurroundings(book)
     runtime = ProcessRuntime(

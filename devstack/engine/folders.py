@@ -1,10 +1,10 @@
 """The folders of a checkout that devstack writes: `.devstack/` beside the stack file, and what is in it."""
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from devstack.config.schema_file import SCHEMA
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Folders:
         """Which jobs completed, beside the data they worked on."""
         return self.data / "jobs.json"
 
-    def make(self, schema: Callable[[], dict[str, Any]]) -> None:
+    def make(self) -> None:
         """Make what is missing; git is told to look at none of it."""
         for folder in (self.data, self.logs, self.state):
             folder.mkdir(parents=True, exist_ok=True)
@@ -61,10 +61,9 @@ class Folders:
         ignore = base / ".gitignore"
         if not ignore.exists():
             ignore.write_text("*\n")
-        text = json.dumps(schema(), indent=1)
-        target = base / "schema.json"
-        if not target.exists() or target.read_text() != text:
-            target.write_text(text)
+        schema, target = SCHEMA.read_bytes(), base / "schema.json"
+        if not target.exists() or target.read_bytes() != schema:
+            target.write_bytes(schema)
 
 
 def read_jobs(path: Path) -> dict[str, list[str]]:

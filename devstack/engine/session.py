@@ -13,7 +13,6 @@ from pathlib import Path
 
 from devstack.bootstrap.interpreter import cache_folder, module_command
 from devstack.config.load import Loaded
-from devstack.config.schema import json_schema
 from devstack.core import events as e
 from devstack.core.model import GATEWAY, SourceProgram, Stack
 from devstack.core.ops import Plan
@@ -29,6 +28,7 @@ from devstack.engine.snapshot import Snapshot
 from devstack.keeper.client import Command, KeeperClient, KeeperRefused, KeeperUnreachable
 from devstack.keeper.marks import boot_id
 from devstack.keeper.places import Places
+from devstack.keeper.starting import Starting
 from devstack.provision.tool import Settings
 from devstack.runtimes.base import Recovered, Recovery
 
@@ -39,7 +39,14 @@ ADOPTION_SECONDS = 1.5
 class Session:
     """One stack while a controller looks after it."""
 
-    def __init__(self, places: Places, stack_file: Path, *, open_files: int | None) -> None:
+    def __init__(
+        self,
+        places: Places,
+        stack_file: Path,
+        *,
+        open_files: int | None,
+        starting: Starting | None = None,
+    ) -> None:
         self.places = places
         self.file = stack_file
         self.folders = Folders.of(stack_file)
@@ -51,6 +58,7 @@ class Session:
         self.ended = asyncio.Event()
         self.is_detached = True
         self._open_files = open_files
+        self._starting = starting
         self._leaving = False
         self._engine: Engine | None = None
         self._adopted: tuple[Recovered, ...] = ()
@@ -92,7 +100,7 @@ class Session:
         Raises `KeeperUnreachable`, `ProtocolMismatch`, OSError.
         """
         self.board.open()
-        self.folders.make(json_schema)
+        self.folders.make()
         self.environment = dict(environment)
         engine = assemble(
             self.places,
@@ -101,6 +109,7 @@ class Session:
             settings_of(environment, offline=offline),
             self.board,
             open_files=self._open_files,
+            starting=self._starting,
             notice=self._notice,
             state=lambda: self.state,
         )

@@ -7,11 +7,9 @@ an exception in whatever happened to be reading.
 import array
 import asyncio
 import errno
-import fcntl
 import os
 import socket
 import sys
-import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +20,7 @@ from devstack.keeper import processes, protocol
 from devstack.keeper.places import Places
 from devstack.keeper.protocol import to_bytes
 from devstack.keeper.refusals import Stage, explain_failure
+from devstack.keeper.starting import Starting, spawn_keeper
 
 Mode = Literal["attached", "detached"]
 Stream = Literal["output", "stdout", "stderr", "build"]
@@ -482,69 +481,32 @@ class KeeperClient:
                     future.set_result(message)
 
 
-def new_run_id() -> str:
-    """An id for one life of a keeper; ids sort by time."""
-    return f"{int(time.time() * 1000):012x}-{os.urandom(2).hex()}"
-
-
 async def start_keeper(
     places: Places, *, run_id: str | None = None, open_files: int | None = None
 ) -> str:
     """Start a warden with its keeper and wait until the socket answers; gives the run's id.
 
-    The only process that a controller starts. `open_files` is the soft limit that children get,
-    where the controller raised its own. Raises `KeeperUnreachable` with what the keeper said.
+    `open_files` is the soft limit that children get, where the controller raised its own. Raises
+    `KeeperUnreachable` with what the keeper said.
     """
     if sys.platform != "linux":
         raise KeeperUnreachable("cannot start the keeper: it needs Linux")
-    loop = asyncio.get_running_loop()
-    run = run_id or new_run_id()
-    me = os.getpid()
-    reader, writer = os.pipe()
     try:
-        writer = _move_above_standard(writer)
-        os.set_inheritable(writer, True)
-        argv = [sys.executable, "-I", "-S", "-X", "utf8", _entry_file()]
-        argv += ["--folder", places.folder, "--run", run, "--version", __version__]
-        argv += ["--controller", f"{me}:{processes.start_of(me)}", "--ready", str(writer)]
-        if open_files is not None:
-            argv += ["--open-files", str(open_files)]
-        log_flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        pid = os.posix_spawn(  # noqa: ASYNC221 -- starting does not wait
-            sys.executable,
-            argv,
-            {name: value for name, value in os.environ.items() if not name.startswith("DEVSTACK_")},
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_OPEN, 1, places.keeper_log, log_flags, 0o600),
-                (os.POSIX_SPAWN_DUP2, 1, 2),
-            ],
-            setsid=True,
-            setsigmask=(),
-        )
+        starting = spawn_keeper(places, run_id=run_id, open_files=open_files)
     except OSError as exc:
-        os.close(reader)
         raise KeeperUnreachable(f"cannot start the keeper: {exc.strerror}") from exc
-    finally:
-        os.close(writer)
-    _reap_when_ended(loop, pid)
-    said = await _read_line(loop, reader)
+    await keeper_started(places, starting)
+    return starting.run_id
+
+
+async def keeper_started(places: Places, starting: Starting) -> None:
+    """Wait until a keeper that was spawned answers at its socket. Raises `KeeperUnreachable`."""
+    loop = asyncio.get_running_loop()
+    _reap_when_ended(loop, starting.pid)
+    said = await _read_line(loop, starting.ready)
     if said != b"ready":
         reason = said.decode("utf-8", "replace") or "it ended at once"
         raise KeeperUnreachable(f"cannot start the keeper: {reason}, see {places.keeper_log}")
-    return run
-
-
-def _entry_file() -> str:
-    return os.path.join(os.path.dirname(os.path.abspath(__file__)), "main.py")
-
-
-def _move_above_standard(descriptor: int) -> int:
-    if descriptor > 2:
-        return descriptor
-    moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
-    os.close(descriptor)
-    return moved
 
 
 def _reap_when_ended(loop: asyncio.AbstractEventLoop, pid: int) -> None:

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
     Message = dict[str, object]
 
-GREETING_SECONDS = 10.0
+GREETING_SECONDS = 60.0
+"""A keeper may be started while its controller still loads what it consists of."""
 TERM_SECONDS = 1.0
 ON_LOSS_SECONDS = 10.0
 KILL_SECONDS = 5.0

@@ -12,7 +12,6 @@ from devstack.packs.base import CannotPrepare, FindTool, PrepareRequest, Toolcha
 from devstack.packs.certificates import trust_the_system
 from devstack.packs.digest import digest_of_contents, digest_values
 from devstack.packs.folders import publish, set_aside, temporary_folder
-from devstack.packs.python_fit import why_not_fitting
 from devstack.packs.python_manifest import (
     Manifest,
     find_manifest,
@@ -57,6 +56,10 @@ async def make_environment(
         folder = request.source / name
         if not (folder / "pyvenv.cfg").is_file():
             continue
+        from devstack.packs.python_fit import (
+            why_not_fitting,
+        )  # 20 ms, and most bring no environment
+
         reason = why_not_fitting(folder, manifest, request.source)
         if reason is None:
             return _users(folder)

@@ -1,20 +1,9 @@
-"""Brings a tool from its locked wheel into the cache and tells how far that is."""
+"""A tool from its locked wheel: from the cache, else brought there."""
 
-import asyncio
-import time
-
-from devstack.bootstrap.cache import CacheUnusable
-from devstack.bootstrap.download import FileRefused
-from devstack.bootstrap.index_settings import SettingsUnreadable, read_index_settings
-from devstack.bootstrap.tool_cache import Phase, WheelTool, cached_tool, install_tool
-from devstack.bootstrap.web import FetchFailed
+from devstack.bootstrap.tool_cache import WheelTool, cached_tool
 from devstack.provision.catalog import Entry, WheelSource
-from devstack.provision.in_thread import in_thread
-from devstack.provision.tool import CACHE, WHEEL, Settings, Tool, ToolUnavailable
-from devstack.steps import Progress, StepRunner
-
-_REPORT_SECONDS = 0.1
-_PHASE_TITLES = {"download": "download", "unpack": "unpack", "wait": "wait for another devstack:"}
+from devstack.provision.tool import CACHE, WHEEL, Settings, Tool
+from devstack.steps import StepRunner
 
 
 async def find_in_wheel(
@@ -30,27 +19,12 @@ async def find_in_wheel(
     origin = CACHE
     programs = cached_tool(tool, settings.cache)
     if programs is None:
+        # only now: a warm start needs none of it, and it takes 20 ms to import
+        from devstack.provision.wheel_install import install
+
         origin = WHEEL
-        try:
-            index = read_index_settings(settings.environment, offline=settings.offline)
-            report = ThreadReports(steps, f"{entry.name} {version}")
-            programs = await in_thread(
-                lambda stop: install_tool(
-                    tool, settings.cache, index, on_progress=report, stop=stop
-                )
-            )
-        except FetchFailed as exc:
-            raise ToolUnavailable(
-                f"cannot bring {entry.name} {version}: {exc}{found}", exc.hint or entry.help
-            ) from exc
-        except (FileRefused, CacheUnusable, SettingsUnreadable) as exc:
-            raise ToolUnavailable(f"cannot bring {entry.name} {version}: {exc}{found}") from exc
-        except OSError as exc:
-            place = exc.filename or settings.cache
-            raise ToolUnavailable(
-                f"cannot bring {entry.name} {version}: {place}: {exc.strerror}",
-                f"make room in {settings.cache}, or name another cache: XDG_CACHE_HOME",
-            ) from exc
+        what = f"{entry.name} {version}"
+        programs = await install(tool, what, entry.help, steps, settings, found)
     return Tool(
         name=entry.name,
         version=version,
@@ -62,26 +36,3 @@ async def find_in_wheel(
         product=entry.on_path.products[0][0],
         features=source.features,
     )
-
-
-class ThreadReports:
-    """Hands progress from a working thread to the loop's `steps.report`, a few times a second."""
-
-    def __init__(self, steps: StepRunner, what: str) -> None:
-        self._steps = steps
-        self._what = what
-        self._loop = asyncio.get_running_loop()
-        self._last: tuple[str, float] = ("", 0.0)
-
-    def __call__(self, phase: Phase, done: int, total: int) -> None:
-        now = time.monotonic()
-        before, at = self._last
-        is_news = phase != before or (total and done >= total)
-        if not is_news and now - at < _REPORT_SECONDS:
-            return
-        self._last = (phase, now)
-        title = f"{_PHASE_TITLES[phase]} {self._what}"
-        known = (done, total) if total else (None, None)
-        self._loop.call_soon_threadsafe(
-            self._steps.report, Progress(title, known[0], known[1], "bytes")
-        )

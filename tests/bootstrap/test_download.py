@@ -19,7 +19,8 @@ from devstack.bootstrap.download import FileRefused, fetch
 from devstack.bootstrap.index_settings import IndexSettings
 from devstack.bootstrap.lockfile import Package
 from devstack.bootstrap.stopping import Stop, Stopped
-from devstack.bootstrap.tool_cache import WheelTool, cached_tool, install_tool
+from devstack.bootstrap.tool_cache import WheelTool, cached_tool
+from devstack.bootstrap.tool_install import install_tool
 from devstack.bootstrap.web import FetchFailed, Web
 
 
@@ -370,7 +371,8 @@ from pathlib import Path
 from devstack.bootstrap.index_settings import IndexSettings
 from devstack.bootstrap.lockfile import Package, Wheel
 from devstack.bootstrap.stopping import Stop
-from devstack.bootstrap.tool_cache import WheelTool, install_tool
+from devstack.bootstrap.tool_cache import WheelTool
+from devstack.bootstrap.tool_install import install_tool
 url, cache, name, size, sha256 = sys.argv[1:]
 wheel = Wheel(name, int(size), sha256, "https://locked.invalid/" + name)
 package = Package("small-tool", "1.2.3", "https://locked.invalid/simple", None, (wheel,))

@@ -12,7 +12,8 @@ import pytest
 from devstack.bootstrap.download import FileRefused
 from devstack.bootstrap.index_settings import IndexSettings
 from devstack.bootstrap.stopping import Stop
-from devstack.bootstrap.tool_cache import WheelTool, install_tool
+from devstack.bootstrap.tool_cache import WheelTool
+from devstack.bootstrap.tool_install import install_tool
 from devstack.bootstrap.unpack import ArchiveRefused, Caps, unpack_wheel
 
 

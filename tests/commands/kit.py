@@ -190,7 +190,12 @@ def edited(path: Path, old: str, new: str) -> Iterator[None]:
 
 def current(stack: StackUnderTest, service: str) -> list[int]:
     """Pids of a service's replicas, those aside that only finish what they began."""
-    return [r["pid"] for r in stack.service(service)["replicas"] if not r["draining"]]
+    return not_draining(stack.service(service))
+
+
+def not_draining(service: dict[str, Any]) -> list[int]:
+    """As `current`, of a service as `status` told it."""
+    return [r["pid"] for r in service["replicas"] if not r["draining"]]
 
 
 def word_of(stack: StackUnderTest, service: str) -> str:

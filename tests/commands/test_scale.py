@@ -4,7 +4,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.commands.kit import PYTHON, ask, current, edited, eventually, free_port, speaker
+from tests.commands.kit import (
+    PYTHON,
+    ask,
+    current,
+    edited,
+    eventually,
+    free_port,
+    speaker,
+    until_state,
+)
 from tests.support.stacks import StackUnderTest, running, write_stack
 
 STACK = """\
@@ -83,11 +92,12 @@ def test_an_override_survives_up_is_shown_and_ends_with_file(village: StackUnder
 def test_scaling_to_nothing_stops_and_the_gateway_says_so(village: StackUnderTest) -> None:
     village.devstack("scale", "alpha=0")
 
-    service = village.service("alpha")
-    assert (service["state"], service["desired"], service["replicas"]) == ("stopped", 0, [])
     status, page = ask(village.gateway, "/")
     assert status == 503
     assert "alpha" in str(page)
+    until_state(village, "alpha", "stopped")
+    service = village.service("alpha")
+    assert (service["desired"], service["replicas"]) == (0, [])
     assert village.devstack("status").code == 0
 
     village.devstack("scale", "alpha=file")

@@ -11,6 +11,7 @@ from jsonschema import Draft202012Validator
 
 from devstack.config.load import Loaded
 from devstack.config.schema import json_schema
+from devstack.config.schema_file import SCHEMA
 
 GOOD = [
     """\
@@ -76,6 +77,10 @@ def test_the_schema_is_a_schema() -> None:
 
     assert json_schema()["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert json.loads(json.dumps(json_schema())) == json_schema()
+
+
+def test_the_schema_that_is_kept_is_the_one_that_the_models_make() -> None:
+    assert json.loads(SCHEMA.read_text()) == json_schema(), "python -m devstack.config.schema_file"
 
 
 @pytest.mark.parametrize("text", GOOD)

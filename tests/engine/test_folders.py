@@ -4,20 +4,16 @@ import json
 import os
 import subprocess
 from pathlib import Path
-from typing import Any
 
+from devstack.config.schema import json_schema
 from devstack.engine.folders import Folders, read_jobs, write_jobs
-
-
-def schema() -> dict[str, Any]:
-    return {"title": "stack"}
 
 
 def test_what_devstack_writes_is_in_one_folder_that_git_ignores(tmp_path: Path) -> None:
     folders = Folders.of(tmp_path / "stack.yaml")
 
-    folders.make(schema)
-    folders.make(schema)
+    folders.make()
+    folders.make()
 
     assert folders.root == tmp_path / ".devstack"
     assert {path.name for path in folders.root.iterdir()} == {
@@ -27,7 +23,7 @@ def test_what_devstack_writes_is_in_one_folder_that_git_ignores(tmp_path: Path) 
         "state",
         "schema.json",
     }
-    assert json.loads((folders.root / "schema.json").read_text()) == schema()
+    assert json.loads((folders.root / "schema.json").read_text()) == json_schema()
     assert folders.state.stat().st_mode & 0o777 == 0o700
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True, env=git_environment())
     told = subprocess.run(
@@ -49,7 +45,7 @@ def test_a_stack_file_of_another_name_has_folders_of_its_own_under_the_same_roof
 ) -> None:
     folders = Folders.of(tmp_path / "load.yaml")
 
-    folders.make(schema)
+    folders.make()
 
     assert folders.root == tmp_path / ".devstack" / "load"
     assert folders.identity == tmp_path / ".devstack" / "load" / "identity.json"
@@ -62,19 +58,19 @@ def test_a_gitignore_of_the_users_is_left_as_it_is_and_an_old_schema_is_renewed(
     tmp_path: Path,
 ) -> None:
     folders = Folders.of(tmp_path / "stack.yaml")
-    folders.make(schema)
+    folders.make()
     (folders.root / ".gitignore").write_text("data/\n")
     (folders.root / "schema.json").write_text("{}")
 
-    folders.make(schema)
+    folders.make()
 
     assert (folders.root / ".gitignore").read_text() == "data/\n"
-    assert json.loads((folders.root / "schema.json").read_text()) == schema()
+    assert json.loads((folders.root / "schema.json").read_text()) == json_schema()
 
 
 def test_completed_jobs_are_remembered_beside_the_data_they_worked_on(tmp_path: Path) -> None:
     folders = Folders.of(tmp_path / "stack.yaml")
-    folders.make(schema)
+    folders.make()
 
     write_jobs(folders.jobs, {"migrate": ["r1:d1"]})
 

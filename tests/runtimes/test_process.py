@@ -110,7 +110,7 @@ async def bench(
 ) -> AsyncIterator[Bench]:
     """As `Session` does it: open, serve, end. `leaves`: the keeper goes on for the next controller."""
     folders = Folders.of(folder / "stack.yaml")
-    folders.make(dict)
+    folders.make()
     settings = Settings(folder / "cache", True, os.environ["PATH"], {})
     board = Board()
     board.open()
@@ -122,6 +122,7 @@ async def bench(
         settings,
         board,
         open_files=None,
+        starting=None,
         notice=lambda _, text: notices.append(text),
         state=State,
     )

@@ -21,11 +21,13 @@ from devstack.keeper.client import (
     LogProblem,
     Process,
     SpawnSpec,
+    keeper_started,
     start_keeper,
 )
 from devstack.keeper.marks import Run, runs_in
 from devstack.keeper.places import Places
 from devstack.keeper.protocol import STEP_PREFIXES
+from devstack.keeper.starting import Starting
 from devstack.keeper.sweep import sweep
 from devstack.runtimes.base import ReplicaEnd
 
@@ -42,10 +44,19 @@ Notice = Callable[[str, str], None]
 class KeeperLink:
     """See the module's docstring. `open` before anything else; `serve` runs for ever."""
 
-    def __init__(self, places: Places, *, open_files: int | None, notice: Notice) -> None:
+    def __init__(
+        self,
+        places: Places,
+        *,
+        open_files: int | None,
+        notice: Notice,
+        starting: Starting | None = None,
+    ) -> None:
         self._places = places
         self._open_files = open_files
         self._notice = notice
+        self._starting = starting
+        """A keeper that is on its way already."""
         self._client: KeeperClient | None = None
         self._waiting: dict[str, asyncio.Future[Exit]] = {}
         self._replicas: set[str] = set()
@@ -64,22 +75,28 @@ class KeeperLink:
 
         Raises `KeeperUnreachable`, `ProtocolMismatch`.
         """
-        try:
-            client = await KeeperClient.connect(self._places.keeper_socket)
-            was_there = True
-        except KeeperUnreachable:
-            if not may_start:
-                raise
-            await self._sweep()
-            await start_keeper(self._places, open_files=self._open_files)
-            client = await KeeperClient.connect(self._places.keeper_socket)
-            was_there = False
+        client, was_there = await self._connect(may_start=may_start)
         self._client = client
         self.run_id = client.greeting.run_id
         if self.on_open is not None:
             await self.on_open(client)
         self._opened.set()
         return was_there
+
+    async def _connect(self, *, may_start: bool) -> tuple[KeeperClient, bool]:
+        """A connection, and whether the keeper is somebody else's."""
+        starting, self._starting = self._starting, None
+        if starting is not None:
+            await keeper_started(self._places, starting)
+            return await KeeperClient.connect(self._places.keeper_socket), False
+        try:
+            return await KeeperClient.connect(self._places.keeper_socket), True
+        except KeeperUnreachable:
+            if not may_start:
+                raise
+        await self._sweep()
+        await start_keeper(self._places, open_files=self._open_files)
+        return await KeeperClient.connect(self._places.keeper_socket), False
 
     async def _sweep(self) -> None:
         """End what dead runs left, once the last of keeper and warden has done its part or is dead.
