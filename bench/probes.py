@@ -69,6 +69,9 @@ class _World:
     ) -> str:
         raise AssertionError(replica)
 
+    def load_driver(self, service: Service) -> None:
+        raise AssertionError
+
     def query(self, service: Service, timeout_seconds: float) -> str:
         raise AssertionError(service)
 

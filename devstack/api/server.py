@@ -47,10 +47,12 @@ class SocketTaken(Exception):
 class ControlServer:
     """Serves one `Control` until closed."""
 
-    def __init__(self, control: Control, places: Places) -> None:
+    def __init__(self, control: Control, places: Places, *, has_new_keeper: bool = False) -> None:
+        """`has_new_keeper`: the keeper that is there is this controller's own, and runs nothing yet."""
         self._control = control
         self._places = places
-        self._answers = Answers(control, takes_over=has_keeper(places), on_applied=self._keep_entry)
+        takes_over = not has_new_keeper and has_keeper(places)
+        self._answers = Answers(control, takes_over=takes_over, on_applied=self._keep_entry)
         self._tasks: asyncio.TaskGroup | None = None
         self._connections: set[_Connection] = set()
         self._listener: asyncio.Server | None = None

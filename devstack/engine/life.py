@@ -22,12 +22,14 @@ def live(
 ) -> int:
     """Look after one stack until it is down; gives the exit code."""
     session = Session(places, file, open_files=open_files, starting=starting)
-    return asyncio.run(_live(session, places, file, adopt=adopt))
-
-
-async def _live(session: Session, places: Places, file: Path, *, adopt: bool) -> int:
     control = StackControl(session)
-    server = ControlServer(control, places)
+    server = ControlServer(control, places, has_new_keeper=starting is not None)
+    return asyncio.run(_live(session, control, server, file, adopt=adopt))
+
+
+async def _live(
+    session: Session, control: StackControl, server: ControlServer, file: Path, *, adopt: bool
+) -> int:
     _stop_on_signals(control)
     code = 0
     try:

@@ -1,5 +1,6 @@
 """What probes need beyond sockets, on the process runtime: own processes, programs, queries, log lines."""
 
+import importlib
 import itertools
 import re
 from dataclasses import dataclass, field
@@ -62,6 +63,13 @@ class ProcessWorld:
         words = exit_.output.decode("utf-8", "replace").strip().splitlines()
         how = f"code {exit_.code}" if exit_.code is not None else f"signal {exit_.signal}"
         return f"the probe ended with {how}" + (f": {words[-1]}" if words else "")
+
+    def load_driver(self, service: Service) -> None:
+        """See `ProbeWorld.load_driver`."""
+        assert isinstance(service.program, EngineProgram)
+        driver = ENGINES[service.program.engine].driver
+        if driver:
+            importlib.import_module(driver)
 
     def query(self, service: Service, timeout_seconds: float) -> str:
         """See `ProbeWorld.query`."""

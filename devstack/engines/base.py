@@ -132,6 +132,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def driver(self) -> str:
+        """The module that `query` imports, which takes up to 0.1 s; empty where it needs none."""
+        ...
+
+    @property
     def default_port(self) -> int: ...
 
     @property

@@ -43,6 +43,7 @@ class Mongodb:
 
     name = "mongodb"
     tool = "mongodb"
+    driver = "pymongo"
     default_port = 27017
     default_user = ""
     scheme = "mongodb"

@@ -83,6 +83,7 @@ DELETE FROM mysql.proxies_priv WHERE Host <> 'localhost' OR User <> 'root';
 class Mysql:
     name = "mysql"
     tool = "mysql"
+    driver = "pymysql"
     default_port = 3306
     default_user = _ADMINISTRATOR
     scheme = "mysql"

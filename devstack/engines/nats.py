@@ -32,6 +32,7 @@ _LONGEST_GREETING = 1 << 20
 class Nats:
     name = "nats"
     tool = "nats"
+    driver = ""
     default_port = 4222
     default_user = ""
     scheme = "nats"

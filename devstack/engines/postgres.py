@@ -74,6 +74,7 @@ _REPLACEMENTS = {
 class Postgres:
     name = "postgres"
     tool = "postgres"
+    driver = "psycopg"
     default_port = 5432
     default_user = _ADMINISTRATOR
     scheme = "postgresql"

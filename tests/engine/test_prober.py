@@ -59,6 +59,7 @@ class Scripted:
     exec_answer: str = ""
     query_answer: str = ""
     log: list[str] = field(default_factory=list)
+    loaded: list[str] = field(default_factory=list)
     running: int = 0
     most_running: int = 0
     runs: int = 0
@@ -80,6 +81,9 @@ class Scripted:
         finally:
             self.running -= 1
         return self.exec_answer
+
+    def load_driver(self, service: Service) -> None:
+        self.loaded.append(service.name)
 
     def query(self, service: Service, timeout_seconds: float) -> str:
         del service, timeout_seconds
@@ -437,6 +441,7 @@ def test_a_server_is_asked_in_its_own_protocol_off_the_loop() -> None:
         async with probing(world) as all_:
             all_.watch(check(QueryProbe()))
             await all_.reason("starting up")
+            assert len(world.loaded) == 1, "its driver is loaded while it starts, and once"
             world.query_answer = ""
             await all_.ready()
 

@@ -53,6 +53,10 @@ class ProbeWorld(Protocol):
         """Run an exec probe; why it failed, empty when it passed. Its whole tree ends at the time-out."""
         ...
 
+    def load_driver(self, service: Service) -> None:
+        """Import what `query` will need, blocking: a server that is ready must not wait for that."""
+        ...
+
     def query(self, service: Service, timeout_seconds: float) -> str:
         """Ask a server in its own protocol, blocking; why it failed, empty when it answered."""
         ...
@@ -94,6 +98,8 @@ class ReplicaProber:
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self._threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="probe")
+        self._loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="driver")
+        """One after the other: side by side the first would be loaded when the last is."""
 
     async def serve(self) -> None:
         """Own the tasks of probes until cancelled; an exception in one is a bug and passes on."""
@@ -104,13 +110,16 @@ class ReplicaProber:
         finally:
             for replica in list(self._watches):
                 self.forget(replica)
-            self._threads.shutdown(wait=False, cancel_futures=True)
+            for pool in (self._threads, self._loader):
+                pool.shutdown(wait=False, cancel_futures=True)
 
     def watch(self, target: ProbeTarget, post: Post) -> None:
         """Begin asking a replica: its startup probe first, the others once that passed."""
         now = asyncio.get_running_loop().time()
         watch = _Watch(target, post, now, [], dict(target.addresses))
         self._watches[target.replica] = watch
+        if target.service.kind != "gateway" and isinstance(target.ready.probe, QueryProbe):
+            self._loader.submit(self._world.load_driver, target.service)
         if target.service.startup is not None and not target.was_ready:
             watch.tracks.append(Track(Role.STARTUP, target.service.startup, now))
         else:
