@@ -1,7 +1,7 @@
 """`python3 -m bench [NAME…]`: how fast devstack is, as one table of ratios.
 
     python3 -m bench                 every measurement but `first`, which empties caches and takes a minute
-    python3 -m bench warm down       some of them
+    python3 -m bench warm scale      some of them
     python3 -m bench all             every one
     python3 -m bench --rounds 5 warm more rounds, where one round says little
 
@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-NAMES = ("warm", "down", "scale", "commands", "rules", "probes", "logs", "idle", "first")
+NAMES = ("warm", "scale", "commands", "rules", "probes", "logs", "idle", "first")
 USUAL = NAMES[:-1]
 
 
@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
     rows: list[Row] = []
     for name in names:
         began = time.monotonic()
-        module = import_module(f"bench.{'stopping' if name == 'down' else name}")
+        module = import_module(f"bench.{name}")
         found = module.measure(rounds)
         rows += found
         sys.stderr.write(f"{name}: {time.monotonic() - began:.0f} s, load {_load()}\n")

@@ -1,8 +1,8 @@
 """The same stack started without devstack: its own commands, in its order, to the same readiness.
 
-What each process of a running stack was started with is read from /proc; names of services in its
-environment become the addresses behind them, which is all that devstack's private hosts file does. Then
-the script starts each as soon as what it depends on is ready (or started, where the file says so) and
+What each process of a running stack was started with is read from /proc, its private hosts file
+included, which `unshare` and `mount` of the system put in place again (as root). Then the script starts
+each as soon as what it depends on is ready (or started, where the file says so) and
 asks it as devstack does: the declared path, one real query of a database, a connection to the gateway.
 Its data folders, dependencies and binaries are the prepared ones of the stack, which is down meanwhile.
 What is not counted: the start of the script itself and its imports.
@@ -10,7 +10,6 @@ What is not counted: the start of the script itself and its imports.
 
 import contextlib
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -112,18 +111,17 @@ class Script:
             time.sleep(LOOK_SECONDS)
 
 
-def record(stack: StackUnderTest) -> tuple[Recorded, ...]:
-    """What runs in a stack that is up, as processes to be started by hand."""
+def record(stack: StackUnderTest, output: Path) -> tuple[Recorded, ...]:
+    """What runs in a stack that is up, as processes to be started by hand; hosts files go to `output`."""
     loaded = load(stack.folder / stack.file, stack.environment).stack
     status = stack.status()
-    names = {s["name"]: _host(s["url"]) for s in status["services"] if s["url"]}
     known = identity.load(stack.folder / ".devstack" / "identity.json")
     assert known is not None
     found: list[Recorded] = []
     for told in status["services"]:
         service = loaded.services[told["name"]]
         for replica in told["replicas"]:
-            argv, env, cwd = _of_process(replica["pid"], names)
+            argv, env, cwd = _of_process(replica["pid"], output / f"{service.name}.hosts")
             url = told["url"] or "" if service.is_engine else _literal(replica["address"])
             if service.name == GATEWAY and not url:
                 # nothing public: it serves when it listens for any of the services behind it
@@ -152,28 +150,23 @@ def _literal(address: str | None) -> str:
     return f"http://{address}" if address else ""
 
 
-def _host(url: str) -> str:
-    return url.partition("://")[2].rpartition(":")[0].rpartition("@")[2]
-
-
-def _of_process(pid: int, names: Mapping[str, str]) -> tuple[tuple[str, ...], dict[str, str], str]:
+def _of_process(pid: int, hosts: Path) -> tuple[tuple[str, ...], dict[str, str], str]:
     """How a process was started, as it can be started again outside devstack."""
     folder = Path("/proc") / str(pid)
     line = (folder / "cmdline").read_bytes().rstrip(b"\0").decode()
     argv = line.removeprefix(NGINX_TITLE).split() if NGINX_TITLE in line else line.split("\0")
     pairs = (folder / "environ").read_bytes().decode().split("\0")
     env = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
-    env = {n: _without_names(v, names) for n, v in env.items() if not n.startswith("DEVSTACK_")}
+    env = {n: v for n, v in env.items() if not n.startswith("DEVSTACK_")}
     if (folder / "uid_map").read_text() != Path("/proc/self/uid_map").read_text():
         # a server that refuses root: the same way round as devstack's, by the tool of the system
         argv = ["unshare", "--user", "--map-user=65534", "--map-group=65534", "--", *argv]
+    own = (folder / "root" / "etc" / "hosts").read_bytes()
+    if own != Path("/etc/hosts").read_bytes():
+        hosts.write_bytes(own)
+        mount = 'mount --bind "$0" /etc/hosts && exec "$@"'
+        argv = ["unshare", "--mount", "--", "sh", "-c", mount, str(hosts), *argv]
     return tuple(argv), env, str((folder / "cwd").readlink())
-
-
-def _without_names(value: str, names: Mapping[str, str]) -> str:
-    for name, address in names.items():
-        value = re.sub(rf"(^|[/@]){re.escape(name)}(?=$|:\d)", rf"\g<1>{address}", value)
-    return value
 
 
 def _readiness(service: Service, url: str, known: identity.Identity) -> Callable[[float], bool]:
@@ -232,7 +225,7 @@ def script(stack: StackUnderTest) -> Iterator[Script]:
     """The script for a stack that is up now and will be down whenever the script runs."""
     output = stack.folder / ".devstack" / "by-hand"
     output.mkdir(exist_ok=True)
-    made = Script(record(stack), output)
+    made = Script(record(stack, output), output)
     try:
         yield made
     finally:

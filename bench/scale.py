@@ -20,7 +20,7 @@ def measure(rounds: int) -> list[Row]:
     theirs: list[float] = []
     with shop() as stack:
         stack.up()
-        orders = next(r for r in record(stack) if r.service == "orders")
+        orders = next(r for r in record(stack, stack.folder) if r.service == "orders")
         for _ in range(rounds):
             ours.append(timed(stack, "scale", f"orders={COUNT}"))
             ready = stack.service("orders")["ready"]
