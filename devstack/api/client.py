@@ -143,6 +143,8 @@ class Client:
 
     def _flush(self, data: bytes) -> None:
         data = self._unsent + data
+        if not data:
+            return  # even nothing cannot be sent to who answered and has gone; the answer can be read
         self._unsent = b""
         try:
             self._socket.sendall(data)

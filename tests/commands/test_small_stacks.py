@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,6 +21,7 @@ from tests.commands.kit import (
     until_state,
     word_of,
 )
+from tests.faults.crew import crew_of
 from tests.support.processes import is_alive
 from tests.support.stacks import StackUnderTest, stack_in, write_stack
 
@@ -358,6 +360,16 @@ services:
     assert ask(stack.gateway, "/")[0] == 200
 
 
+def cpu_seconds_of_crew(stack: StackUnderTest) -> float:
+    """What controller, keeper and warden have used so far (proc(5): utime and stime of stat)."""
+    crew = crew_of(stack)
+    ticks = 0
+    for pid, _ in (crew.controller, crew.keeper, crew.warden):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 # ── ends ──────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -390,6 +402,16 @@ services:
     assert "failed 5 times in a row" in why
     assert "tried again in" in why
     assert word_of(stack, "worker") == "ready"
+    looping = (stack.folder / "starts").read_text().count("\n")
+    used, since = cpu_seconds_of_crew(stack), time.monotonic()
+    eventually(
+        lambda: (stack.folder / "starts").read_text().count("\n") > looping,
+        "it is still tried",
+        20,
+    )
+    share = (cpu_seconds_of_crew(stack) - used) / (time.monotonic() - since)
+    print("SHARE", share)
+    assert share < 0.01, f"{share:.2%} of a core for a crash loop"
     lines = stack.devstack("logs", "crashing", "--raw").out.splitlines()
     assert lines.count("about to fail") >= 5
 
