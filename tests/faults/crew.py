@@ -31,10 +31,17 @@ class Crew:
     def kill(self, *who: str) -> float:
         """Kill -9 at once; the moment of it."""
         moment = time.monotonic()
+        self._signal(who, signal.SIGKILL)
+        return moment
+
+    def freeze(self, *who: str) -> None:
+        """Stop them, so that none notices that another is killed before it is killed itself."""
+        self._signal(who, signal.SIGSTOP)
+
+    def _signal(self, who: tuple[str, ...], number: signal.Signals) -> None:
         for name in who:
             identity: Identity = getattr(self, name)
-            os.kill(identity[0], signal.SIGKILL)
-        return moment
+            os.kill(identity[0], number)
 
     def alive(self, spared: Iterable[Identity] = ()) -> list[str]:
         """Those of all processes that still live."""

@@ -190,7 +190,9 @@ def test_a16_keeper_and_warden_are_killed_too_and_the_next_command_sweeps(
 ) -> None:
     worst.up()
     crew = assert_all_there(worst)
-    crew.kill("controller", "keeper", "warden")
+    all_three = ("controller", "keeper", "warden")
+    crew.freeze(*all_three)
+    crew.kill(*all_three)
     direct = [r for r in crew.all if r in (crew.controller, crew.keeper, crew.warden)]
     eventually(lambda: not any(map(processes.is_running, direct)))
     assert crew.alive(), "the daemons outlive them: nobody is there to kill them"
