@@ -25,6 +25,7 @@ from devstack.engine.operations import GatewayFailed
 from devstack.gateway.directive import UnsafeValue
 from devstack.gateway.drain import wait_drained
 from devstack.gateway.features import Features, NotNginx
+from devstack.gateway.listeners import listeners_among
 from devstack.gateway.live import LiveGateway, Loaded
 from devstack.gateway.load import (
     BusyListen,
@@ -129,6 +130,7 @@ class NginxGateway:
         except _REFUSALS as error:
             raise CannotLaunch(str(error), permanent=False) from error
         self._take(shape, loaded)
+        self._remember()  # a controller that comes after us may find it started, and us gone
         return Launch(
             argv=live.settings.command(),
             env=dict(self.surroundings.shell()),
@@ -151,18 +153,18 @@ class NginxGateway:
             await self._known_live.confirm_start(self._master, self._config, table)
         except _REFUSALS as error:
             raise GatewayFailed(str(error)) from error
-        self._remember()
         return self._shape, self._warnings
 
-    async def adopt(
-        self, service: Service, revision: str, replica: str, pid: int
-    ) -> GatewayShape | None:
-        """Take over the NGINX of an earlier controller; None when what it loaded is not known."""
+    async def adopt(self, service: Service, revision: str, replica: str, pid: int) -> GatewayShape:
+        """Take over the NGINX of an earlier controller; an empty shape when what it loaded is not known.
+
+        Raises `CannotLaunch` where it cannot be looked after.
+        """
+        await self._live_gateway(service, revision, self.steps(GATEWAY, revision))
         try:
             raw = json.loads((self.folder / "shape.json").read_text())
-            await self._live_gateway(service, revision, self.steps(GATEWAY, revision))
-        except (FileNotFoundError, ValueError, PrepareFailed, CannotLaunch):
-            return None
+        except (FileNotFoundError, ValueError):
+            raw = {}
         self._master = self._as_master(replica, pid)
         self._replica = replica
         self._shape = _shape_from_json(raw)
@@ -295,7 +297,8 @@ class NginxGateway:
 
     def _refuse_busy_public(self, config: GatewayConfig) -> None:
         """Tested before anything is loaded: the public address in force must not go for a taken one."""
-        for busy in find_busy(at for at in config.public if at not in self._config.public):
+        held = {(at.address, at.port) for at in listeners_among([self._known_master.pid])}
+        for busy in find_busy(at for at in config.public if (at.address, at.port) not in held):
             raise ReloadRefused(_public_is_busy(busy))
 
     @staticmethod

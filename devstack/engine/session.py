@@ -6,6 +6,7 @@ up ─▶ load ─▶ open: keeper, snapshot, adoption ─▶ apply ─▶ … �
 import asyncio
 import contextlib
 import os
+import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from pathlib import Path
 from devstack.bootstrap.interpreter import cache_folder, module_command
 from devstack.config.load import Loaded
 from devstack.core import events as e
-from devstack.core.model import GATEWAY, SourceProgram, Stack
+from devstack.core.model import GATEWAY, Service, SourceProgram, Stack
 from devstack.core.ops import Plan
 from devstack.core.state import State
 from devstack.core.tell import Line, Tone, tell
@@ -31,6 +32,7 @@ from devstack.keeper.places import Places
 from devstack.keeper.starting import Starting
 from devstack.provision.tool import Settings
 from devstack.runtimes.base import Recovered, Recovery
+from devstack.runtimes.process.programs import CannotLaunch
 
 ADOPTION_SECONDS = 1.5
 """How long the routing table of an adopted gateway is left alone while replicas are asked anew."""
@@ -62,7 +64,7 @@ class Session:
         self._leaving = False
         self._engine: Engine | None = None
         self._adopted: tuple[Recovered, ...] = ()
-        self._adopted_shape: e.GatewayShape | None = None
+        self._adopted_shape = e.GatewayShape()
         self.snapshot = Snapshot(self.folders.snapshot, boot_id())
         self.controller: Controller | None = None
 
@@ -190,15 +192,23 @@ class Session:
                 self.post(restored)
         recovery = await engine.runtime.recover()
         self._adopt_replicas(recovery, stack)
-        for recovered in recovery.running:
-            if recovered.service == GATEWAY and recovered.pid is not None:
-                self._adopted_shape = await engine.nginx.adopt(
-                    stack.services[GATEWAY], recovered.revision, recovered.replica, recovered.pid
-                )
+        for found in recovery.running:
+            if found.service == GATEWAY and GATEWAY in stack.services:
+                await self._adopt_gateway(found, stack.services[GATEWAY])
         self._adopted = recovery.running
         if recovery.running:
             count = len(recovery.running)
             self.post(e.Noted(f"a new controller looks after {count} running replicas"))
+
+    async def _adopt_gateway(self, found: Recovered, service: Service) -> None:
+        assert found.pid is not None, "an NGINX of ours is a process"
+        try:
+            self._adopted_shape = await self.engine.nginx.adopt(
+                service, found.revision, found.replica, found.pid
+            )
+        except CannotLaunch as error:
+            self.post(e.Noted(f"cannot look after the running NGINX: {error}", GATEWAY))
+            await self.engine.link.stop(found.replica, signal.SIGTERM, service.stop.grace_seconds)
 
     def _adopt_replicas(self, recovery: Recovery, stack: Stack) -> None:
         engine = self.engine
@@ -206,7 +216,9 @@ class Session:
             service = stack.services.get(found.service)
             if service is None:
                 # its service has left the file meanwhile: nobody would ever stop it
-                asyncio.get_running_loop().create_task(engine.link.stop(found.replica, 15, 10.0))
+                asyncio.get_running_loop().create_task(
+                    engine.link.stop(found.replica, signal.SIGTERM, 10.0)
+                )
                 continue
             engine.runtime.remember(found, service)
             engine.surroundings.hold_ports(found.replica, found.addresses)
@@ -272,7 +284,7 @@ class Session:
                     lambda state: all(r.ready for r in state.replicas.values() if r.id in names)
                 )
         if any(found.service == GATEWAY for found in self._adopted):
-            self.post(e.GatewayLoaded(self._adopted_shape or e.GatewayShape()))
+            self.post(e.GatewayLoaded(self._adopted_shape))
 
     async def leave(self) -> None:
         """End this controller and leave everything running for the next one."""

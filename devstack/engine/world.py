@@ -1,7 +1,6 @@
 """What probes need beyond sockets, on the process runtime: own processes, programs, queries, log lines."""
 
 import importlib
-import itertools
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +34,6 @@ class ProcessWorld:
     surroundings: StackSurroundings
     gateway: NginxGateway
     _positions: dict[tuple[str, str], _LogPosition] = field(default_factory=dict)
-    _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
     async def own_pids(self, replica: str) -> frozenset[int]:
         """See `ProbeWorld.own_pids`."""
@@ -49,7 +47,7 @@ class ProcessWorld:
             argv = self._argv(service, command, replica)
         except CannotLaunch as error:
             return str(error)
-        spec = self.runtime.beside(replica, f"probe:{replica}:{next(self._numbers)}", argv)
+        spec = self.runtime.beside(replica, self.runtime.link.step_key("probe:", replica), argv)
         if spec is None:
             return "it is not running"
         try:

@@ -9,12 +9,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from devstack.keeper import processes
 from devstack.keeper.marks import runs_in
 from tests.faults.crew import cautious, crew_of
-from tests.faults.worst import is_ready
+from tests.faults.worst import WEB, is_ready
 from tests.support.processes import eventually
 from tests.support.stacks import StackUnderTest, write_stack
 
@@ -136,6 +137,33 @@ def test_i02_after_a_boot_the_state_is_dropped_and_nobody_is_killed_by_an_old_pi
     finally:
         stranger.kill()
         stranger.wait()
+
+
+def test_i01_an_nginx_that_was_starting_when_the_controller_died_is_looked_after(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "gated"
+    folder.mkdir()
+    text = f"""\
+name: gated
+gateway: {{port: 18082, routes: {{/: web}}}}
+services:
+  web: {{command: [{sys.executable}, -I, web.py], ready: {{http: /}}}}
+"""
+    write_stack(folder, text, {"web.py": WEB})
+    with cautious(folder) as stack:
+        stack.up()
+        crew = crew_of(stack)
+        before = stack.pids("gateway")
+        # as it is before NGINX is known to serve: what it loaded was not written down
+        (folder / ".devstack" / "state" / "gateway" / "shape.json").unlink()
+        crew.kill("controller")
+
+        eventually(lambda: is_ready(stack) and stack.controller_pid != crew.controller[0], 20)
+        assert stack.pids("gateway") == before
+        url = stack.gateway
+        stack.devstack("scale", "web=2")
+        assert {httpx.get(url, trust_env=False).status_code for _ in range(20)} == {200}
 
 
 def controllers(stack: StackUnderTest) -> list[int]:

@@ -43,6 +43,7 @@ from devstack.runtimes.base import (
     StartFailed,
     StartOrder,
 )
+from devstack.runtimes.process.link import KeeperLink
 from devstack.steps import StepFailed
 from tests.support.processes import assert_nothing_left, eventually_async, is_alive, with_tag
 
@@ -463,6 +464,14 @@ def test_i01_a_new_controller_finds_what_runs_and_what_ended_meanwhile(
     assert is_alive(pid)
     os.kill(mortal, signal.SIGKILL)
     asyncio.run(second(replica, pid, address, gone, step))
+
+
+def test_a03_no_step_has_the_key_of_an_earlier_controllers(places: Places) -> None:
+    """The keeper knows that one until it has ended all of it: it would refuse the same key."""
+    links = [KeeperLink(places, open_files=None, notice=lambda *_: None) for _ in range(2)]
+    keys = [link.step_key("prepare:", "api:1") for link in links for _ in range(2)]
+    assert len(set(keys)) == 4
+    assert all(key.startswith("prepare:api:1:") for key in keys)
 
 
 def test_without_a_keeper_a_command_that_may_not_start_one_is_told(

@@ -6,6 +6,8 @@ marked as a loss), a new keeper is started, and reconcile fills the slots again.
 
 import asyncio
 import contextlib
+import itertools
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -62,6 +64,8 @@ class KeeperLink:
         self._replicas: set[str] = set()
         self._ends: asyncio.Queue[ReplicaEnd] = asyncio.Queue()
         self._opened = asyncio.Event()
+        self._own = os.urandom(4).hex()
+        self._numbers = itertools.count(1)
         self.on_open: Callable[[KeeperClient], Awaitable[None]] | None = None
         """Called after each connection, the first included: mode, on_loss, addresses."""
         self.on_lost: Callable[[str], None] | None = None
@@ -152,6 +156,11 @@ class KeeperLink:
         self._replicas.clear()
 
     # ── processes ─────────────────────────────────────────────────────────────────────────────
+
+    def step_key(self, prefix: str, about: str) -> str:
+        """A key for a step: not one of an earlier controller's, which the keeper may still be ending."""
+        assert prefix in STEP_PREFIXES
+        return f"{prefix}{about}:{self._own}.{next(self._numbers)}"
 
     async def spawn_replica(self, spec: SpawnSpec) -> Process:
         """Start a replica; its end comes through `ends`. Raises `SpawnError`, `KeeperUnreachable`."""

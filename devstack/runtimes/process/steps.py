@@ -1,7 +1,6 @@
 """Prepare steps as processes of the keeper: the `StepRunner` of one service's one preparation."""
 
 import asyncio
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +20,6 @@ from devstack.steps import Progress, RunAs, StepFailed, StepResult
 
 KEPT_OUTPUT = 1 << 16
 TAIL_LINES = 20
-
-_numbers = itertools.count(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +115,7 @@ class KeeperSteps:
         stdin: Path | None,
     ) -> SpawnSpec:
         return SpawnSpec(
-            key=f"prepare:{self.service}:{self.revision}:{next(_numbers)}",
+            key=self.link.step_key("prepare:", f"{self.service}:{self.revision}"),
             group=self.service,
             argv=tuple(argv),
             env={**self.environment, **(env or {})},
