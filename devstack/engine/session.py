@@ -169,7 +169,8 @@ class Session:
         if is_first:
             self._recall_jobs(stack)
             await self._adopt(stack)
-            self.began.set()
+        await engine.runtime.renew_names()
+        self.began.set()
 
     async def _digest_sources(self, stack: Stack) -> tuple[tuple[str, str], ...]:
         names = [n for n, s in stack.services.items() if isinstance(s.program, SourceProgram)]

@@ -231,10 +231,12 @@ class FakeProber:
     def __init__(self, replicas: FakeReplicas) -> None:
         self._replicas = replicas
         self._watched: dict[str, tuple[Callable[[Event], None], bool | None]] = {}
+        self._has_work = asyncio.Event()
 
     async def serve(self) -> None:
-        """Look at all watched replicas, again and again."""
+        """Look at all watched replicas, again and again; sleeps in a stack that has none."""
         while True:
+            await self._has_work.wait()
             for replica, (post, known) in list(self._watched.items()):
                 ready = self._replicas.is_ready(replica)
                 if ready != known:
@@ -247,7 +249,10 @@ class FakeProber:
         if target.service.startup is not None:
             post(StartupPassed(target.replica))
         self._watched[target.replica] = (post, None)
+        self._has_work.set()
 
     def forget(self, replica: str) -> None:
         """Stop asking."""
         self._watched.pop(replica, None)
+        if not self._watched:
+            self._has_work.clear()

@@ -154,6 +154,16 @@ def test_a_new_service_is_dialled_by_name_from_a_new_replica(town: Town) -> None
     assert (status, body["answer"]["word"]) == (200, "beta")
 
 
+def test_a_new_service_is_dialled_by_name_from_what_ran_before_it(town: Town) -> None:
+    before = town.pids()["alpha"]
+
+    town.apply(ALPHA, BETA, WORKER, GAMMA)
+
+    status, body = ask(town.stack.gateway, "/dial/gamma:8080/")
+    assert (status, body["answer"]["word"]) == (200, "gamma")
+    assert town.pids()["alpha"] == before
+
+
 @pytest.mark.parametrize(
     ("wrong", "line", "words"),
     [

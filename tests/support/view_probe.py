@@ -10,6 +10,7 @@ import sys
 
 from devstack.keeper import places
 from devstack.keeper.client import KeeperClient, SpawnSpec, View, start_keeper
+from devstack.runtimes.process.hosts import rewrite_hosts
 
 SEEN = """
 import json, os, sys
@@ -29,6 +30,15 @@ print(json.dumps({
     "run": sorted(os.listdir("/run")),
     "cwd": os.getcwd(),
 }))
+"""
+
+
+WAITS = """
+import time
+deadline = time.monotonic() + 10
+while "late" not in open("/etc/hosts").read() and time.monotonic() < deadline:
+    time.sleep(0.005)
+print(open("/etc/hosts").read(), end="")
 """
 
 
@@ -61,6 +71,20 @@ async def main() -> None:
         ended = await asyncio.wait_for(keeper.exits.get(), 20)
         output = ended.output.decode()
         seen[name] = json.loads(output) if ended.code == 0 else output
+    renewed: dict[str, str] = {}
+    for name in ("names", "unprivileged"):
+        process = await keeper.spawn(
+            SpawnSpec(
+                key=f"{name} renewed",
+                group=name,
+                argv=("/usr/bin/python3", "-I", "-S", "-c", WAITS),
+                env={"PATH": "/usr/bin:/bin"},
+                cwd="/",
+                view=views[name],
+            )
+        )
+        rewrite_hosts(process.pid, "127.64.0.10 late\n")
+        renewed[name] = (await asyncio.wait_for(keeper.exits.get(), 20)).output.decode()
     left = sorted(os.listdir(place.folder))
     await keeper.shutdown()
     told = {
@@ -70,6 +94,7 @@ async def main() -> None:
         "secrets": capabilities.secrets,
         "unprivileged": capabilities.unprivileged,
         "seen": seen,
+        "renewed": renewed,
         "left": [name for name in left if name.startswith("hosts")],
     }
     print(json.dumps(told))

@@ -1,6 +1,7 @@
 """Replicas as processes: the `ReplicaRuntime` on the keeper."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -33,6 +34,7 @@ from devstack.runtimes.base import (
     StartOrder,
     Stats,
 )
+from devstack.runtimes.process.hosts import rewrite_hosts
 from devstack.runtimes.process.link import KeeperLink, replica_end
 from devstack.runtimes.process.programs import CannotLaunch, Programs, Surroundings
 from devstack.runtimes.process.stats import read_stats
@@ -112,6 +114,15 @@ class ProcessRuntime:
             self._forget(order.replica)
             raise RuntimeUnavailable(str(error)) from error
         return Started(process.pid, launch.addresses, process.started_at)
+
+    async def renew_names(self) -> None:
+        """Show what runs already the names of a stack file that was applied again."""
+        text = self.surroundings.hosts_file()
+        if text is None:
+            return
+        with contextlib.suppress(KeeperUnreachable):
+            for process in (await self.link.client.list()).processes:
+                rewrite_hosts(process.pid, text)
 
     async def stop(self, replica: str, stop: Stop) -> None:
         """See `ReplicaRuntime.stop`."""
