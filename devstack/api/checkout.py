@@ -25,6 +25,11 @@ def logs_folder(stack_file: str) -> str:
     return os.path.join(checkout_folder(stack_file), "logs")
 
 
+def wishes_file(stack_file: str) -> str:
+    """The controller's snapshot; who ends a stack without its controller removes it: wishes end then."""
+    return os.path.join(checkout_folder(stack_file), "state", "snapshot.json")
+
+
 def data_folders(stack_file: str, stack_id: str) -> list[str]:
     """Folders with the data of databases, those that servers as `nobody` use included."""
     found: list[str] = []

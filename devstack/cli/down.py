@@ -7,8 +7,9 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import suppress
 
-from devstack.api.checkout import data_folders, hidden_root
+from devstack.api.checkout import data_folders, hidden_root, wishes_file
 from devstack.api.client import Client, Lost, has_keeper
 from devstack.api.locate import Places, places_of, read_entry, remove_entry
 from devstack.cli import talk
@@ -61,12 +62,19 @@ def run(call: Call) -> int:
     was_dead = _sweep(places)
     if client is None:
         remove_entry(places)
+        if file:
+            _forget_wishes(file)
         if not was_dead:
             talk.say("nothing was running")
     if code == talk.FINE:
         for folder in folders:
             _remove(folder, places.stack_id)
     return code
+
+
+def _forget_wishes(file: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(wishes_file(file))
 
 
 def _named(stack_id: str) -> Places:

@@ -179,7 +179,7 @@ class StackControl:
         if not self.state.closing:
             session.post(e.DownRequested("down"))
         await session.ended.wait()
-        lines = [f"stopped {count} services"]
+        lines = [f"stopped {count} {'service' if count == 1 else 'services'}"]
         if volumes:
             lines += await asyncio.to_thread(self._remove_volumes)
         return Outcome(0, tuple(lines))

@@ -9,6 +9,7 @@ import json
 import os
 import time
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,10 @@ class Snapshot:
     # ── reading ───────────────────────────────────────────────────────────────────────────────
 
     def read(self, keeper_run: str) -> tuple[Restored, ...]:
-        """What an earlier controller of this keeper's run knew; nothing of other runs and boots.
+        """What an earlier controller of this keeper's run knew; of another run the wishes alone.
+
+        Wishes live until `down`, which forgets the file, so of a run that ended otherwise they still hold.
+        Revisions, counters and exits are about replicas that are gone with it. Nothing of other boots.
 
         A file that cannot be read as one is set aside as `.bad-<time>` and what runs is adopted
         without it.
@@ -77,9 +81,12 @@ class Snapshot:
             raw = json.loads(self._path.read_text())
             if raw["schema"] != SCHEMA:
                 raise ValueError(f"schema {raw['schema']} is not {SCHEMA}")
-            if raw["boot_id"] != self._boot_id or raw["run"] != keeper_run:
+            if raw["boot_id"] != self._boot_id:
                 return ()
-            restored = tuple(_restored(name, known) for name, known in raw["services"].items())
+            if raw["run"] == keeper_run:
+                restored = tuple(_restored(name, known) for name, known in raw["services"].items())
+            else:
+                restored = tuple(_wishes(raw["services"]))
             lines = [(wall, s, text, Tone(tone).value) for wall, s, text, tone in raw["lines"]]
         except FileNotFoundError:
             return ()
@@ -115,6 +122,13 @@ def _service_to_json(state: State, name: str) -> dict[str, Any]:
             for index, slot in sorted(known.slots.items())
         ],
     }
+
+
+def _wishes(services: dict[str, Any]) -> Iterator[Restored]:
+    for name, raw in services.items():
+        replicas, stopped = raw["override"]
+        if stopped or replicas is not None:
+            yield Restored(service=name, override_replicas=replicas, override_stopped=stopped)
 
 
 def _restored(name: str, raw: dict[str, Any]) -> Restored:

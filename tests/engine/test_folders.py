@@ -5,6 +5,7 @@ import os
 import subprocess
 from pathlib import Path
 
+from devstack.api.checkout import wishes_file
 from devstack.config.schema import json_schema
 from devstack.engine.folders import Folders, read_jobs, write_jobs
 
@@ -49,6 +50,7 @@ def test_a_stack_file_of_another_name_has_folders_of_its_own_under_the_same_roof
 
     assert folders.root == tmp_path / ".devstack" / "load"
     assert folders.identity == tmp_path / ".devstack" / "load" / "identity.json"
+    assert folders.snapshot == Path(wishes_file(str(tmp_path / "load.yaml")))
     assert (tmp_path / ".devstack" / ".gitignore").read_text() == "*\n"
     assert (tmp_path / ".devstack" / "schema.json").exists()
     assert folders.logs != Folders.of(tmp_path / "stack.yaml").logs

@@ -103,8 +103,16 @@ def test_i02_after_everything_was_killed_the_next_up_just_works(plain: StackUnde
     told = plain.up()
     assert "the last run ended because" in told.err, told.text
     assert is_ready(plain)
+    assert (plain.service("c")["overridden"], plain.service("c")["ready"]) == (True, 2)
     assert len(runs_in(plain.places.folder)) == 1
     assert not {pid for pid, _ in crew.all} & set(replicas(plain).values())
+
+    crew = crew_of(plain)
+    crew.kill("controller", "keeper", "warden")
+    eventually(lambda: not crew.alive(), 5)
+    plain.devstack("down")
+    plain.up()
+    assert plain.service("c")["overridden"] is False, "wishes end with down, whoever does it"
 
 
 def test_i02_after_a_boot_the_state_is_dropped_and_nobody_is_killed_by_an_old_pid(
