@@ -58,6 +58,7 @@ class Session:
         self._requests: dict[object, Callable[[Answer], None]] = {}
         self._exit_code: int | None = None
         self._has_lease = False
+        self._summary: Mapping[str, Any] = {}
         self._signals: list[int] = []
         self._times_asked = 0
         self._code_when_stopped = talk.INTERRUPTED
@@ -197,7 +198,8 @@ class Session:
         if "stopping" in data:
             self._screen.stopping(stopping_text(data["stopping"]) + _again(self._times_asked))
         if "summary" in data and not self._times_asked:
-            self._show_summary(data["summary"])
+            self._summary = data["summary"]
+            self._name = self._summary["stack"] or self._name
 
     # ── how far it is ─────────────────────────────────────────────────────────────────────────
 
@@ -217,13 +219,11 @@ class Session:
                 )
             self._ask("wait", self._on_settled, timeout=self._timeout)
 
-    def _show_summary(self, summary: Mapping[str, Any]) -> None:
-        self._screen.settle()
-        self._name = summary["stack"] or self._name
-        for note in [*summary["notes"], *summary["warnings"]]:
+    def _show_summary(self) -> None:
+        for note in [*self._summary.get("notes", ()), *self._summary.get("warnings", ())]:
             self._screen.say(f"note: {note}")
-        if summary["gateway"]:
-            talk.data([f"{self._name} answers on {summary['gateway']}"])
+        if self._summary.get("gateway"):
+            talk.data([f"{self._name} answers on {self._summary['gateway']}"])
 
     def _on_settled(self, answer: Answer) -> None:
         if self._times_asked:
@@ -234,21 +234,24 @@ class Session:
             lines = [*answer.lines] or [f"{self._name} is ready ({seconds:.1f} s)"]
         else:
             lines = [*answer.lines]
+        self._screen.settle()
         if self._detached:
+            self._show_summary()
             if answer.exit_code != talk.FINE:
                 lines.append("hint: what did start keeps running; devstack down stops it")
             self._end(answer.exit_code, lines)
             return
-        self._screen.settle()
+        # what was written while it started first: the URL is looked for at the end
+        assert self._logs is not None
+        query = Query(since_ns=self._began_ns, streams="run")
+        self._follower = Follower(LogStore(self._logs), query)
+        self._write_logs(self._follower.history())
+        self._show_summary()
         for line in lines:
             self._screen.say(line)
         self._screen.say(
             "Ctrl-C stops everything" if self._has_lease else "Ctrl-C leaves everything running"
         )
-        assert self._logs is not None
-        query = Query(since_ns=self._began_ns, streams="run")
-        self._follower = Follower(LogStore(self._logs), query)
-        self._write_logs(self._follower.history())
 
     def _on_follow_end(self, _: Answer) -> None:
         if not self._times_asked and not self._detached:
