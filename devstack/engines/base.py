@@ -164,6 +164,10 @@ class Engine(Protocol):
         """How to start the server on a prepared folder, listening there and nowhere else."""
         ...
 
+    def clear_leftovers(self, folder: DataFolder) -> None:
+        """Before each start: remove what a killed server left there and would refuse to start with."""
+        ...
+
     def query(self, spec: EngineSpec, address: str, port: int, timeout: float) -> None:
         """Ask one real query as the spec's user; blocks. Raises `NotReady`."""
         ...

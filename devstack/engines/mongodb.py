@@ -82,6 +82,10 @@ class Mongodb:
         argv = _server(folder.tool, folder.path, spec, address, port, guarded=bool(spec.user))
         return EngineCommand(argv, dict(folder.tool.env), folder.run, signal.SIGTERM, "same")
 
+    def clear_leftovers(self, folder: DataFolder) -> None:
+        """It starts with whatever a killed one left."""
+        del folder
+
     def query(self, spec: EngineSpec, address: str, port: int, timeout: float) -> None:
         _ping(address, port, spec.user, spec.password, spec.database, timeout)
 

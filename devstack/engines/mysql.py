@@ -133,6 +133,10 @@ class Mysql:
         )
         return EngineCommand(argv, dict(folder.tool.env), folder.files, signal.SIGTERM, "same")
 
+    def clear_leftovers(self, folder: DataFolder) -> None:
+        """It starts with whatever a killed one left."""
+        del folder
+
     def query(self, spec: EngineSpec, address: str, port: int, timeout: float) -> None:
         import pymysql
 

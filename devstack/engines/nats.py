@@ -73,6 +73,10 @@ class Nats:
         )
         return EngineCommand(argv, dict(folder.tool.env), folder.run, signal.SIGTERM, "same")
 
+    def clear_leftovers(self, folder: DataFolder) -> None:
+        """It starts with whatever a killed one left."""
+        del folder
+
     def query(self, spec: EngineSpec, address: str, port: int, timeout: float) -> None:
         try:
             with socket.create_connection((address, port), timeout) as connection:

@@ -111,7 +111,6 @@ class Postgres:
                 is_new = True
             else:
                 notes = check_stamp(stamp, tool.product, major, spec)
-                _remove_stale_lock(place.data / "db")
         return DataFolder(place.data, stamp.data_id, place.tool, place.run_as, is_new, tuple(notes))
 
     def command(
@@ -136,6 +135,10 @@ class Postgres:
         return EngineCommand(
             argv, dict(folder.tool.env), folder.files, signal.SIGINT, folder.run_as
         )
+
+    def clear_leftovers(self, folder: DataFolder) -> None:
+        """Its lock files, which name a pid that may be somebody else's by now, or a zombie's."""
+        _remove_stale_locks(folder.files, folder.run)
 
     def query(self, spec: EngineSpec, address: str, port: int, timeout: float) -> None:
         _select_one(address, port, spec.user, spec.password, spec.database, timeout)
@@ -354,18 +357,21 @@ def _extension_folder(tool: Tool) -> Path | None:
     return None
 
 
-def _remove_stale_lock(files: Path) -> None:
-    """Drop the lock file of a killed server whose pid has been given to somebody else since.
+def _remove_stale_locks(files: Path, run: Path) -> None:
+    """Drop the lock files of a killed server whose pid has been given to somebody else since.
 
-    PostgreSQL then refuses to start for good. Where any process still works in the folder the
-    file stays: it may be a child of the old server.
+    PostgreSQL then refuses to start for good. Where any process still works in the folder they
+    stay: it may be a child of the old server.
     """
-    lock = files / "postmaster.pid"
-    if sys.platform != "linux" or not lock.exists():
+    locks = [
+        lock for lock in (files / "postmaster.pid", *run.glob(".s.PGSQL.*.lock")) if lock.exists()
+    ]
+    if sys.platform != "linux" or not locks:
         return
     for process in Path("/proc").iterdir():
         if process.name.isdigit():
             with contextlib.suppress(OSError):
                 if (process / "cwd").readlink() == files:
                     return
-    lock.unlink(missing_ok=True)
+    for lock in locks:
+        lock.unlink(missing_ok=True)

@@ -60,6 +60,14 @@ class Terminal:
             os.close(self._master)
             self._master = None
 
+    def assert_as_before(self, modes: list[object]) -> None:
+        """Nothing is left in the terminal by a command that was not killed."""
+        if self._master is None or self.process.poll() in (None, -signal.SIGKILL):
+            return
+        assert termios.tcgetattr(self._master) == modes
+        hidden, seen = self.shown.rfind("\x1b[?25l"), self.shown.rfind("\x1b[?25h")
+        assert hidden <= seen, "the cursor is left hidden"
+
     def end(self, within: float = PATIENCE) -> int:
         """Everything that is still shown, then the exit code."""
         deadline = time.monotonic() + within
@@ -70,8 +78,12 @@ class Terminal:
 
 @contextmanager
 def on_terminal(stack: StackUnderTest, *words: str, **environment: str) -> Iterator[Terminal]:
-    """Start a command there, in a session of its own; killed at the end where it still runs."""
+    """Start a command there, in a session of its own; killed at the end where it still runs.
+
+    Whoever ends by itself leaves the terminal as it was: its modes, and the cursor to be seen.
+    """
     master, slave = pty.openpty()
+    before = termios.tcgetattr(slave)
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("4H", 40, 120, 0, 0))
     env = {k: v for k, v in stack.environment.items() if k not in ("NO_COLOR", "CI")}
     process = subprocess.Popen(
@@ -88,6 +100,7 @@ def on_terminal(stack: StackUnderTest, *words: str, **environment: str) -> Itera
     terminal = Terminal(process, master)
     try:
         yield terminal
+        terminal.assert_as_before(before)
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)

@@ -325,13 +325,14 @@ def test_a_lock_file_whose_pid_is_somebody_elses_does_not_keep_it_from_starting(
     with running(ENGINE, SPEC, folder, workshop.unprivileged) as server:
         server.kill()
     assert_no_process_in(folder.path)
-    lock = folder.files / "postmaster.pid"
-    lines = lock.read_text().splitlines()
+    locks = [folder.files / "postmaster.pid", *folder.run.glob(".s.PGSQL.*.lock")]
+    assert len(locks) == 2
     stranger = subprocess.Popen(["sleep", "100"])
     try:
-        lock.write_text("\n".join([str(stranger.pid), *lines[1:]]) + "\n")
-        again = workshop.prepare(ENGINE, SPEC, tool)
-        with running(ENGINE, SPEC, again, workshop.unprivileged) as server:
+        for lock in locks:
+            lines = lock.read_text().splitlines()
+            lock.write_text("\n".join([str(stranger.pid), *lines[1:]]) + "\n")
+        with running(ENGINE, SPEC, folder, workshop.unprivileged) as server:
             assert server.stop() == 0
     finally:
         stranger.kill()

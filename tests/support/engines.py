@@ -90,6 +90,7 @@ def running(
 ) -> Iterator[Server]:
     """A ready server; killed at the end if the test did not stop it."""
     port = port or free_port(address)
+    engine.clear_leftovers(folder)
     command = engine.command(spec, folder, address, port)
     log = folder.path.parent / f"{spec.service}.log"
     with log.open("ab") as out:

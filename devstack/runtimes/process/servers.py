@@ -76,9 +76,9 @@ class ServerPrograms:
         program = _program(service)
         endpoint = service.endpoints[0]
         listen = self.surroundings.listen(service.name, endpoint)
-        command = ENGINES[program.engine].command(
-            self.spec_of(service), data, listen.address, listen.port
-        )
+        engine = ENGINES[program.engine]
+        engine.clear_leftovers(data)
+        command = engine.command(self.spec_of(service), data, listen.address, listen.port)
         return Launch(
             argv=command.argv,
             env={**self.surroundings.shell(), **command.env},
