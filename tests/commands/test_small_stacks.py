@@ -3,6 +3,8 @@
 import itertools
 import json
 import os
+import shutil
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -478,6 +480,32 @@ def test_a12_a_program_that_cannot_be_started_fails_without_retry(
     assert (service["state"], service["replicas"]) == ("failed", [])
     assert words[0] in service["reason"]
     assert words[0] in stack.devstack("why", "alpha").out
+
+
+def test_a12_arguments_too_long_and_a_folder_that_has_gone_fail_without_retry(make: Make) -> None:
+    stack = make(
+        f"""\
+services:
+  long: {{command: [sleep, "1000"], port: none, environment: {{LONG: "{"x" * 140_000}"}}}}
+  homeless: {{source: home, command: [sleep, "1000"], port: none}}
+""",
+        **{"home/x_txt": "hello"},
+    )
+
+    failed = stack.devstack("up", "-d", "--wait", code=1)
+    assert "argument list too long" in failed.err
+    assert "hint: arguments and environment" in failed.err
+    long = stack.service("long")
+    assert (long["state"], long["replicas"]) == ("failed", [])
+
+    (pid,) = stack.pids("homeless")
+    shutil.rmtree(stack.folder / "home")
+    os.kill(pid, signal.SIGKILL)
+    until_state(stack, "homeless", "failed")
+    homeless = stack.service("homeless")
+    assert homeless["replicas"] == []
+    assert str(stack.folder / "home") in homeless["reason"]
+    assert str(stack.folder / "home") in stack.devstack("restart", "homeless", code=1).err
 
 
 DAEMON = """\
