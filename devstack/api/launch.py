@@ -17,7 +17,7 @@ from devstack.api.locate import Places
 from devstack.api.wire import LOCK_HELD
 
 START_SECONDS = 30.0
-_LOOK_EVERY_SECONDS = 0.01
+_LOOK_EVERY_SECONDS = 0.003
 _LONGEST_LOG = 1 << 20
 _TAIL = 4000
 _PASSED_ON = (

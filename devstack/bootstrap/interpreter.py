@@ -81,12 +81,12 @@ def write_marker(place: Path, group: str) -> None:
 
 
 def module_command(module: str) -> tuple[str, ...]:
-    """How to start a module of ours with this interpreter, from any folder.
+    """How to run the `main` of a module of ours with this interpreter, from any folder.
 
     Isolated, so that neither PYTHONPATH nor the current folder puts other packages first.
     """
     root = str(Path(__file__).parents[2])
-    code = f"import sys, runpy; sys.path.insert(0, {root!r}); runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
+    code = f"import sys; sys.path.insert(0, {root!r}); from {module} import main; sys.exit(main(sys.argv[1:]))"
     return (sys.executable, "-I", "-c", code)
 
 

@@ -1,5 +1,7 @@
 """`devstack up`: starts the stack or applies a changed file, and follows it."""
 
+from __future__ import annotations
+
 import os
 from pathlib import Path
 
@@ -11,9 +13,12 @@ from devstack.api.wire import PROTOCOL, is_newer
 from devstack.cli import talk
 from devstack.cli.call import PATIENCE_SECONDS, Call
 from devstack.cli.options import Options, read
-from devstack.cli.screen import Screen, choose_screen
-from devstack.cli.session import Session
 from devstack.keeper.sweep import sweep
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from devstack.cli.screen import Screen
+    from devstack.cli.session import Session
 
 USAGE = """\
 usage: devstack up [-d] [--wait] [--timeout SECONDS] [--offline] [--dry-run]
@@ -54,20 +59,29 @@ def run(call: Call) -> int:
         return show(Path(file))
     name = Path(file).parent.name
     screen: Screen | None = None
+
+    def wait() -> None:
+        # imported while the controller starts, as everything that it is not started with
+        nonlocal screen
+        if screen is None:
+            from devstack.cli.screen import choose_screen
+
+            screen = choose_screen(name)
+        screen.tick()
+
     try:
         places = make(stack_id_of(file))
         client = _running(places)
         if client is None:
             for dead in sweep([places], kill=True):
                 talk.say(str(dead))
-            screen = choose_screen(name)
-            client = launch.start(
-                places, file, os.environ, command=call.controller, on_wait=screen.tick
-            )
+            client = launch.start(places, file, os.environ, command=call.controller, on_wait=wait)
             hello = client.greet()
             if hello.protocol != PROTOCOL:
                 raise OtherProtocol(hello)
-        return _session(client, places, screen or choose_screen(name), name, options, seconds).run(
+        wait()
+        assert screen is not None
+        return _session(client, places, screen, name, options, seconds).run(
             {"file": file, "environment": _environment(), "offline": "offline" in options}
         )
     except PlaceRefused as refused:
@@ -102,6 +116,8 @@ def _running(places: Places) -> Client | None:
 def _session(
     client: Client, places: Places, screen: Screen, name: str, options: Options, seconds: float
 ) -> Session:
+    from devstack.cli.session import Session
+
     return Session(
         client,
         places,

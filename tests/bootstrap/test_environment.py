@@ -144,11 +144,12 @@ def test_the_environment_is_named_by_interpreter_and_lock(tmp_path: Path) -> Non
 
 def test_a_module_of_ours_starts_from_any_folder(tmp_path: Path) -> None:
     (tmp_path / "devstack").mkdir()  # a folder of that name must not get in the way
-    command = interpreter.module_command("devstack.bootstrap.interpreter")
+    command = [*interpreter.module_command("devstack.cli.main"), "version"]
 
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
 
-    assert (done.returncode, done.stderr) == (0, b"")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("devstack ")
 
 
 def test_k10_without_network_the_failure_is_short_and_has_a_hint(tmp_path: Path) -> None:
