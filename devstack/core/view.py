@@ -203,6 +203,13 @@ def is_updating(state: State, name: str) -> bool:
     return any(r.is_current and r.revision != wanted for r in state.replicas_of(name))
 
 
+def sentence(name: str, word: Word, reason: str) -> str:
+    """`web is failed: no such file`; where the reason begins with the word it is not said twice."""
+    if reason.startswith(str(word).replace("-", " ")):
+        return f"{name} is {reason}"
+    return f"{name} is {word}" + (f": {reason}" if reason else "")
+
+
 def failures_for_good(state: State, plan: Plan, now: float) -> tuple[tuple[str, str], ...]:
     """(service, reason) of each one that will not become ready by waiting."""
     found: list[tuple[str, str]] = []

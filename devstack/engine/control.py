@@ -24,7 +24,7 @@ from devstack.core.outcome import (
     update_failure,
 )
 from devstack.core.state import State
-from devstack.core.view import failures_for_good, service_view, service_views
+from devstack.core.view import failures_for_good, sentence, service_view, service_views
 from devstack.engine.addresses import Consumer
 from devstack.engine.session import Session
 from devstack.engine.waiting import wait_until
@@ -164,7 +164,7 @@ class StackControl:
 
     def _unready(self, state: State, now: float) -> list[str]:
         return [
-            f"{view.name} is {view.word}: {view.reason}".rstrip(": ")
+            sentence(view.name, view.word, view.reason)
             for view in service_views(state, self.plan, now)
             if not view.word.is_settled
         ]

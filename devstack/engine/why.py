@@ -2,13 +2,13 @@
 
 from devstack.core.ops import Plan
 from devstack.core.state import State
-from devstack.core.view import service_view, service_word
+from devstack.core.view import sentence, service_view, service_word
 
 
 def explain(state: State, plan: Plan, name: str, now: float) -> tuple[str, ...]:
     """Lines from the most telling to the details."""
     view = service_view(state, plan, name, now)
-    lines = [f"{name} is {view.word}" + (f": {view.reason}" if view.reason else "")]
+    lines = [sentence(name, view.word, view.reason)]
     lines += _holds(state, plan, name, now)
     for replica in view.replicas:
         how = "ready" if replica.ready else replica.reason or replica.phase.value
@@ -24,9 +24,8 @@ def explain(state: State, plan: Plan, name: str, now: float) -> tuple[str, ...]:
     for index, slot in sorted(state.of(name).slots.items()):
         if slot.last_exit is None or not slot.failures:
             continue
-        lines.append(
-            f"{name}.{index} failed {slot.failures} times in a row; the last one {slot.last_exit}"
-        )
+        times = "once" if slot.failures == 1 else f"{slot.failures} times in a row"
+        lines.append(f"{name}.{index} failed {times}; the last one {slot.last_exit}")
         lines += [f"  | {line}" for line in slot.last_exit.tail]
     lines += [f"warning: {warning}" for warning in view.warnings]
     artifact = state.of(name).artifact

@@ -81,7 +81,7 @@ services:
     assert order.index("begun") < order.index("job") < order.index("after-job")
     assert "blocked" not in order
     assert "first is starting: no line matches 'now ready' yet" in failed.err, failed.text
-    assert "blocked is waiting: waiting for first (ready)" in failed.err
+    assert "blocked is waiting for first (ready)" in failed.err
     assert "needs first (ready), which is starting" in stack.devstack("why", "blocked").out
 
 
