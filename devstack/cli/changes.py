@@ -7,6 +7,7 @@ import sys
 from devstack.api.client import Answer, Client, Lost, OtherProtocol
 from devstack.api.wire import PROTOCOL
 from devstack.cli import talk
+from devstack.cli.options import read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,16 +51,32 @@ def ask_all(client: Client, requests: Sequence[tuple[str, Mapping[str, object]]]
     return worst
 
 
-def ask_each(
-    call: Call, do: str, services: Sequence[str], *, timeout: float, no_wait: bool = False
-) -> int:
-    """One request for each service."""
+def change_each(call: Call) -> int:
+    """What the command is called, asked for each service it names: `restart`, `start`, `stop`."""
+    options = read(
+        call.command,
+        call.words,
+        flags=WAITING,
+        values=TIMEOUT,
+        least=1,
+        most=None,
+        wants="a service",
+    )
+    seconds = options.seconds("--timeout", USUAL_SECONDS)
+    return ask_each(call, options.arguments, timeout=seconds, no_wait="no-wait" in options)
+
+
+def ask_each(call: Call, names: Sequence[str], *, timeout: float, no_wait: bool = False) -> int:
+    """One request for each name, side by side."""
     client = call.reach(sweeps=True)
     sweep_first(call)
     try:
         return ask_all(
             client,
-            [(do, {"service": s, "timeout": timeout, "no_wait": no_wait}) for s in services],
+            [
+                (call.command, {"service": name, "timeout": timeout, "no_wait": no_wait})
+                for name in names
+            ],
         )
     except Lost as gone:
         raise lost(client) from gone

@@ -36,7 +36,7 @@ def run(call: Call) -> int:
     names = ", ".join(options.arguments)
     if "yes" not in options and sys.stdin.isatty():
         confirm(f"drop all data of {names}?")
-    return changes.ask_each(call, "reset", options.arguments, timeout=seconds)
+    return changes.ask_each(call, options.arguments, timeout=seconds)
 
 
 def confirm(question: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from devstack.cli import changes
-from devstack.cli.options import read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,19 +21,4 @@ not build or never gets ready leaves the old replicas serving: exit code 1.
 
 def run(call: Call) -> int:
     """Restart all that are named, side by side."""
-    options = read(
-        call.command,
-        call.words,
-        flags=changes.WAITING,
-        values=changes.TIMEOUT,
-        least=1,
-        most=None,
-        wants="a service",
-    )
-    return changes.ask_each(
-        call,
-        "restart",
-        options.arguments,
-        timeout=options.seconds("--timeout", changes.USUAL_SECONDS),
-        no_wait="no-wait" in options,
-    )
+    return changes.change_each(call)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from devstack.cli import changes
-from devstack.cli.options import read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,19 +20,4 @@ Ends the service's replicas; it stays down until devstack start, or until devsta
 
 def run(call: Call) -> int:
     """Stop all that are named, side by side."""
-    options = read(
-        call.command,
-        call.words,
-        flags=changes.WAITING,
-        values=changes.TIMEOUT,
-        least=1,
-        most=None,
-        wants="a service",
-    )
-    return changes.ask_each(
-        call,
-        "stop",
-        options.arguments,
-        timeout=options.seconds("--timeout", changes.USUAL_SECONDS),
-        no_wait="no-wait" in options,
-    )
+    return changes.change_each(call)
