@@ -39,10 +39,6 @@ from devstack.runtimes.base import (
 Post = Callable[[Event], None]
 
 
-OTHERS_FIRST_SECONDS = 0.05
-"""How long preparing what waits for others is put off, so that those are started meanwhile."""
-
-
 class GatewayFailed(Exception):
     """NGINX could not be told; the message is for people."""
 
@@ -168,9 +164,6 @@ class Operations:
     async def _prepare(self, state: State, name: str, revision: str, post: Post) -> None:
         service = _definition(state, name)
         runtime = self.replicas.get(service.runtime) or self.workloads[service.runtime]
-        if not all(state.satisfies(d.service, d.condition) for d in service.depends_on):
-            # a manifest read, a version manager asked: on two cores its databases start later for it
-            await asyncio.sleep(OTHERS_FIRST_SECONDS)
         try:
             artifact = await runtime.prepare(service, revision)
         except PrepareFailed as error:
