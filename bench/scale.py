@@ -5,6 +5,7 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from bench.by_hand import LOOK_SECONDS, answers_http, record
@@ -41,9 +42,9 @@ def measure(rounds: int) -> list[Row]:
     ]
 
 
-def _wait_for_one(pids: object) -> None:
+def _wait_for_one(pids: Callable[[str], list[int]]) -> None:
     deadline = time.monotonic() + 60
-    while len(pids("orders")) > 1 and time.monotonic() < deadline:  # type: ignore[operator]
+    while len(pids("orders")) > 1 and time.monotonic() < deadline:
         time.sleep(0.05)
 
 

@@ -60,9 +60,9 @@ def _refuse(message: str, hint: str, code: int = 2) -> int:
 def _find_package() -> None:
     """Started by path (`python devstack/__main__.py`), Python looks in the package, not beside it."""
     package = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 - a light start
-    if sys.path and os.path.abspath(sys.path[0] or os.curdir) == package:  # noqa: PTH100
+    if sys.path and os.path.abspath(sys.path[0] or os.curdir) == package:  # noqa: PTH100 - a light start
         del sys.path[0]
-    root = os.path.dirname(package)  # noqa: PTH120
+    root = os.path.dirname(package)  # noqa: PTH120 - a light start
     if root not in sys.path:
         sys.path.insert(0, root)
 

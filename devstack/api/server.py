@@ -138,7 +138,7 @@ class ControlServer:
             self._listener.close()
         if self._bound is not None and self._is_bound():
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._places.control_socket)  # noqa: PTH108
+                os.unlink(self._places.control_socket)  # noqa: PTH108 - beside os.lstat, in the same terms
         if not self._answers.is_leaving:
             with contextlib.suppress(FileNotFoundError):
                 remove_entry(self._places)
@@ -324,7 +324,7 @@ def bind_privately(path: str) -> socket.socket:
             os.umask(before)
         listener.listen(_BACKLOG)
         listener.setblocking(False)
-        os.rename(temporary, path)  # noqa: PTH104
+        os.rename(temporary, path)  # noqa: PTH104 - paths of sockets are text here
     except BaseException:
         listener.close()
         raise

@@ -78,8 +78,7 @@ class Web:
     def _open_once(self, url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
         self._check_scheme(url)
         shown = without_credentials(url)
-        # The scheme was checked: http or https only.
-        request = urllib.request.Request(shown)  # noqa: S310
+        request = urllib.request.Request(shown)  # noqa: S310 - checked above: http or https only
         request.add_header("User-Agent", f"devstack/{__version__}")
         for name, value in headers.items():
             request.add_header(name, value)

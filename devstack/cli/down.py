@@ -79,7 +79,7 @@ def _forget_wishes(file: str) -> None:
 
 def _named(stack_id: str) -> Places:
     places = places_of(stack_id)
-    if not stack_id or not _STACK_ID.issuperset(stack_id) or not os.path.isdir(places.folder):  # noqa: PTH112
+    if not stack_id or not _STACK_ID.issuperset(stack_id) or not os.path.isdir(places.folder):  # noqa: PTH112 - a light start
         raise talk.usage_error(f"there is no stack '{stack_id}'", "devstack ls lists them")
     return places
 
@@ -179,7 +179,7 @@ def _remove(path: str, stack_id: str) -> None:
     import shutil
 
     try:
-        if os.path.islink(path) or os.path.isfile(path):  # noqa: PTH113
+        if os.path.islink(path) or os.path.isfile(path):  # noqa: PTH113 - a light start
             os.unlink(path)
         else:
             shutil.rmtree(path)

@@ -76,7 +76,7 @@ def _stack(place: Places) -> dict[str, object] | None:
 
 def _has_record(place: Places) -> bool:
     """Whether a run was recorded whose keeper may be gone."""
-    return any(n.startswith("run-") and n.endswith(".json") for n in os.listdir(place.folder))  # noqa: PTH208
+    return any(n.startswith("run-") and n.endswith(".json") for n in os.listdir(place.folder))  # noqa: PTH208 - a light start
 
 
 def _table(found: list[dict[str, object]]) -> list[str]:

@@ -20,7 +20,7 @@ class PlainPack:
     def matches(self, source: Path) -> bool:
         return source.is_dir()
 
-    def manifest_files(self, source: Path) -> tuple[Path, ...]:  # noqa: ARG002
+    def manifest_files(self, source: Path) -> tuple[Path, ...]:  # noqa: ARG002 - the protocol's arguments
         return ()
 
     def source_files(self, source: Path) -> tuple[Path, ...]:
@@ -30,7 +30,7 @@ class PlainPack:
     async def warm(self, request: PrepareRequest, steps: StepRunner) -> None:
         """Nothing."""
 
-    async def prepare(self, request: PrepareRequest, steps: StepRunner) -> Prepared:  # noqa: ARG002
+    async def prepare(self, request: PrepareRequest, steps: StepRunner) -> Prepared:  # noqa: ARG002 - the protocol's arguments
         files = digest_files(request.source, self.source_files(request.source))
         return Prepared(digest=digest_values("command", *self._words(), files), command=None)
 

@@ -111,7 +111,7 @@ def _candidates(names: tuple[str, ...], path: str) -> Iterator[Path]:
         for name in names:
             program = Path(folder) / name
             # not Path.is_file: after `su` PATH may name folders that are not ours to look into
-            if os.path.isfile(program) and os.access(program, os.X_OK):  # noqa: PTH113
+            if os.path.isfile(program) and os.access(program, os.X_OK):  # noqa: PTH113 - see above
                 real = program.resolve()
                 if real not in seen:
                     seen.add(real)

@@ -331,7 +331,7 @@ class TestProtocols:
     def test_another_protocol_is_told_in_one_line_that_offers_down(self, running: Served) -> None:
         other = json.dumps({"hello": {"protocol": 99, "version": "9"}}).encode() + b"\n"
         hello, end = raw(running, other, b'{"id": 1, "do": "status"}\n')
-        assert hello["hello"]["protocol"] == PROTOCOL  # type: ignore[index]
+        assert hello["hello"]["protocol"] == PROTOCOL  # type: ignore[index]  # JSON: a wrong shape fails the test
         assert "devstack down" in str(end)
 
     def test_down_is_understood_in_every_protocol(self, running: Served) -> None:
@@ -363,7 +363,7 @@ class TestSideBySide:
         stalled.greet()
         texts: list[str] = []
         while "end" not in (message := stalled.wait()):
-            texts.append(message["data"]["told"]["text"])  # type: ignore[index]
+            texts.append(message["data"]["told"]["text"])  # type: ignore[index]  # JSON: a wrong shape fails the test
         assert len(texts) < 3000, "what is kept for a slow reader is bounded"
         assert any("messages were left out: this client was too slow" in text for text in texts)
 
@@ -377,7 +377,7 @@ class TestSideBySide:
         stalled.greet()
         shown: list[float] = []
         while "end" not in (message := stalled.wait()):
-            shown.append(message["data"]["told"]["progress"]["done"])  # type: ignore[index]
+            shown.append(message["data"]["told"]["progress"]["done"])  # type: ignore[index]  # JSON: a wrong shape fails the test
         assert shown[-1] == 9999
         assert shown == sorted(shown)
         assert len(shown) < 5000
@@ -499,7 +499,7 @@ class TestTheEnd:
         seen: list[object] = []
         while len(seen) < 2:
             message = client.wait()
-            seen.append(message["data"]["stopping"])  # type: ignore[index]
+            seen.append(message["data"]["stopping"])  # type: ignore[index]  # JSON: a wrong shape fails the test
         assert seen == [[["api.1#7", 10]], [["api.1#7", 9]]]
         client.send("kill")
         eventually(lambda: "kill" in control.calls)

@@ -134,7 +134,7 @@ def test_k09_a_locked_but_hostile_wheel_is_deleted_and_leaves_nothing(
 ) -> None:
     hostile = make_wheel(lambda archive: archive.writestr("../../../outside", "x"))
     index.content = hostile
-    silent = lambda phase, done, total: None  # noqa: E731
+    silent = lambda phase, done, total: None  # noqa: E731 - a callback of three words
 
     with pytest.raises(FileRefused, match=r"\.\./outside.*deleted"):
         install_tool(

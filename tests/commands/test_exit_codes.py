@@ -93,7 +93,7 @@ def terminal(stack: StackUnderTest, *words: str) -> Iterator[Terminal]:
         os.close(pid)
 
 
-def _take_terminal(descriptor: int):  # type: ignore[no-untyped-def]
+def _take_terminal(descriptor: int):  # type: ignore[no-untyped-def]  # a closure for preexec_fn alone
     def take() -> None:
         import fcntl
         import termios

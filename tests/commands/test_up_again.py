@@ -141,7 +141,7 @@ def test_a_removed_service_stops_and_a_new_one_starts(town: Town) -> None:
     assert after["gateway"] == before["gateway"]
     assert ask(town.stack.gateway, "/gamma/")[1]["word"] == "gamma"
     for pid in (*before["beta"], *before["worker"]):
-        eventually(lambda pid=pid: not Path(f"/proc/{pid}").exists(), f"{pid} is gone")  # type: ignore[misc]
+        eventually(lambda pid=pid: not Path(f"/proc/{pid}").exists(), f"{pid} is gone")  # type: ignore[misc]  # mypy has no type for a lambda's default
 
 
 def test_a_new_service_is_dialled_by_name_from_a_new_replica(town: Town) -> None:

@@ -170,7 +170,7 @@ def test_a_cancelled_prepare_leaves_nothing_and_the_next_one_works(
     async def cancelled() -> None:
         making = asyncio.create_task(ENGINE.prepare(spec, workshop.site(), tool, workshop.steps))
         async with asyncio.timeout(30):
-            while "psql" not in [Path(argv[0]).name for argv in workshop.steps.ran]:  # noqa: ASYNC110
+            while "psql" not in [Path(argv[0]).name for argv in workshop.steps.ran]:  # noqa: ASYNC110 - what was run is a list, without a notice
                 await asyncio.sleep(0.01)
         making.cancel()
         with pytest.raises(asyncio.CancelledError):

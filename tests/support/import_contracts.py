@@ -26,8 +26,8 @@ class OnlyContract(Contract):
     allowed = fields.ListField(subfield=fields.StringField())
 
     def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:
-        inside = tuple(str(module) for module in self.modules)  # type: ignore[attr-defined]
-        allowed = tuple(str(name) for name in self.allowed)  # type: ignore[attr-defined]
+        inside = tuple(str(module) for module in self.modules)  # type: ignore[attr-defined]  # set by import-linter from its fields
+        allowed = tuple(str(name) for name in self.allowed)  # type: ignore[attr-defined]  # set by import-linter from its fields
         found = [
             line
             for importer, imported, line in _imports(graph)
@@ -50,7 +50,7 @@ class HomesContract(Contract):
 
     def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:
         homes: dict[str, tuple[str, ...]] = {}
-        for entry in self.homes:  # type: ignore[attr-defined]
+        for entry in self.homes:  # type: ignore[attr-defined]  # set by import-linter from its fields
             package, _, modules = str(entry).partition(":")
             homes[package.strip()] = tuple(modules.split())
         found = [

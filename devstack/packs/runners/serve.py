@@ -99,7 +99,7 @@ def serve_wsgi(options: Options) -> None:
 
 def turn(server: Any, seconds: float) -> None:
     """One round of waitress's own loop."""
-    server.asyncore.loop(timeout=seconds, map=server._map, use_poll=True, count=1)  # noqa: SLF001
+    server.asyncore.loop(timeout=seconds, map=server._map, use_poll=True, count=1)  # noqa: SLF001 - waitress has no public way to run its loop once
 
 
 def drain(server: Any, deadline: float) -> None:
