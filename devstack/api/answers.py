@@ -11,7 +11,6 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from devstack.api import listings, render
@@ -19,11 +18,10 @@ from devstack.api.control import Control, Outcome, Told, UpRequest
 from devstack.api.feed import Feed
 from devstack.api.requests import BadRequest, Request
 from devstack.api.text import printable
-from devstack.core.model import Kind
+from devstack.core.model import Kind, Stack
 from devstack.core.state import Phase
 
 USUAL_TIMEOUT_SECONDS: Final = 300.0
-APPLY_SECONDS: Final = 10.0
 _TELL_EVERY_SECONDS: Final = 0.25
 
 Handler = Callable[["Answers", Request], Awaitable[Outcome]]
@@ -66,7 +64,7 @@ class Answers:
     # ── the life of the stack ─────────────────────────────────────────────────────────────────
 
     async def up(self, request: Request) -> Outcome:
-        file = Path(request.text("file"))
+        stack = request.value("stack", Stack)
         environment = request.texts("environment")
         offline, lease = request.flag("offline"), request.flag("lease")
         is_first = not (self._takes_over or self.lessee or self._ups or self.control.state.stack)
@@ -79,11 +77,10 @@ class Answers:
             await request.tell(
                 {"lease": request.lessee.holds_lease, "logs": os.fspath(self.control.logs)}
             )
-            outcome = await self.control.up(UpRequest(file, environment, offline))
+            outcome = await self.control.up(UpRequest(stack, environment, offline))
         finally:
             self._ups -= 1
         if outcome.ok:
-            await self._applied()
             self._on_applied()
             return outcome
         if self.control.state.stack is None and self._ups == 0:
@@ -91,12 +88,6 @@ class Answers:
             request.lessee.asked_to_end = True
             await self.control.down(volumes=False)
         return outcome
-
-    async def _applied(self) -> None:
-        """Until the State has the stack: whoever waits next must not find it empty, and so settled."""
-        async with asyncio.timeout(APPLY_SECONDS):
-            while self.control.state.stack is None and not self.closing.is_set():  # noqa: ASYNC110 - the engine records it within its next turn, and tells nobody
-                await asyncio.sleep(0.001)
 
     async def lease(self, request: Request) -> Outcome:
         """An attached `up` whose controller was replaced takes its lease again."""

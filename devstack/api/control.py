@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from devstack.core.model import Stack
 from devstack.core.ops import Plan
 from devstack.core.state import State
 from devstack.steps import Progress
@@ -41,9 +42,9 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class UpRequest:
-    """What a client sends with `up`."""
+    """What a client sends with `up`: the file is read where its problems are told."""
 
-    file: Path
+    stack: Stack
     environment: Mapping[str, str]
     """The client's whole environment."""
     offline: bool = False
@@ -89,9 +90,9 @@ class Control(Protocol):
         ...
 
     async def up(self, request: UpRequest) -> Outcome:
-        """Load and apply the file; exit code 2 and the rendered problems when it is invalid.
+        """Make a stack the wanted one.
 
-        Returns as soon as it is applied; `follow` and `wait_settled` tell the rest.
+        Returns as soon as State has it; `follow` and `wait_settled` tell the rest.
         """
         ...
 

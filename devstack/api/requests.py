@@ -5,7 +5,11 @@ What is done about it is `answers`.
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+
+from devstack.core.plain import NotPlain, from_plain
+
+T = TypeVar("T")
 
 
 class BadRequest(Exception):
@@ -34,6 +38,13 @@ class Request:
         if not isinstance(value, str):
             raise BadRequest(f"'{key}' must be a text")
         return value
+
+    def value(self, key: str, kind: type[T]) -> T:
+        """A value of the model."""
+        try:
+            return from_plain(self.message.get(key), kind)
+        except NotPlain as error:
+            raise BadRequest(f"'{key}' is no {kind.__name__}: {error}") from error
 
     def flag(self, key: str) -> bool:
         value = self.message.get(key, False)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 
-PROTOCOL = 1
+PROTOCOL = 2
 LONGEST_LINE = 8 << 20
 """A request carries the whole environment of a shell, which Linux limits to 2 MiB."""
 LOCK_HELD = 4

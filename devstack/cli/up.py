@@ -58,12 +58,14 @@ def run(call: Call) -> int:
 
         return show(Path(file))
     name = Path(file).parent.name
+    reading = _Reading(file)
     screen: Screen | None = None
 
     def wait() -> None:
-        # imported while the controller starts, as everything that it is not started with
+        # done while the controller starts, as everything that it is not started with
         nonlocal screen
         if screen is None:
+            reading.read()
             from devstack.cli.screen import choose_screen
 
             screen = choose_screen(name)
@@ -81,8 +83,14 @@ def run(call: Call) -> int:
                 raise OtherProtocol(hello)
         wait()
         assert screen is not None
+        for warning in reading.warnings:
+            screen.say(warning)
         return _session(client, places, screen, name, options, seconds).run(
-            {"file": file, "environment": _environment(), "offline": "offline" in options}
+            {
+                "stack": reading.read(),
+                "environment": dict(os.environ),
+                "offline": "offline" in options,
+            }
         )
     except PlaceRefused as refused:
         raise talk.Failed(str(refused), refused.hint) from refused
@@ -91,6 +99,30 @@ def run(call: Call) -> int:
     finally:
         if screen is not None:
             screen.settle()
+
+
+class _Reading:
+    """The stack file, read once; its problems are told here, and a controller is not troubled with them."""
+
+    def __init__(self, file: str) -> None:
+        self._file = Path(file)
+        self._stack: object = None
+        self.warnings: tuple[str, ...] = ()
+
+    def read(self) -> object:
+        """The stack as plain data. Raises Failed with every problem of the file."""
+        if self._stack is None:
+            from devstack.config.load import load
+            from devstack.config.problems import ConfigError
+            from devstack.core.plain import to_plain
+
+            try:
+                loaded = load(self._file, os.environ)
+            except ConfigError as wrong:
+                raise talk.Failed(str(wrong), code=talk.USAGE) from wrong
+            self._stack = to_plain(loaded.stack)
+            self.warnings = tuple(warning.render() for warning in loaded.warnings)
+        return self._stack
 
 
 def _running(places: Places) -> Client | None:
@@ -127,7 +159,3 @@ def _session(
         waits="wait" in options,
         timeout=seconds,
     )
-
-
-def _environment() -> dict[str, str]:
-    return dict(os.environ)

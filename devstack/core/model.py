@@ -7,11 +7,11 @@ and the gateway are Services with a preset like any other.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
-from enum import Enum, StrEnum
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from functools import lru_cache
-from typing import Any
 
+from devstack.core.plain import to_plain
 from devstack.core.routes import Route
 from devstack.core.template import Template
 
@@ -319,18 +319,4 @@ def config_digest(service: Service) -> str:
             for d in sorted(service.depends_on, key=lambda d: d.service)
         ),
     )
-    return hashlib.sha256(json.dumps(_plain(bare), sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _plain(value: Any) -> Any:
-    """A value of the model as JSON knows it, with the type's name beside each dataclass."""
-    if is_dataclass(value) and not isinstance(value, type):
-        members = {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
-        return {"type": type(value).__name__, **members}
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    return value
+    return hashlib.sha256(json.dumps(to_plain(bare), sort_keys=True).encode()).hexdigest()[:16]

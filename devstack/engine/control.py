@@ -9,8 +9,6 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 
 from devstack.api.control import EnvLine, Outcome, Told, UpRequest
-from devstack.config.load import load
-from devstack.config.problems import ConfigError
 from devstack.core import events as e
 from devstack.core.env import masked
 from devstack.core.model import Kind
@@ -31,6 +29,7 @@ from devstack.engine.waiting import wait_until
 from devstack.engine.why import explain
 from devstack.engines.placement import remove_data, unprivileged_root
 from devstack.keeper.client import KeeperRefused, KeeperUnreachable, ProtocolMismatch
+from devstack.runtimes.base import RuntimeUnavailable
 from devstack.runtimes.process.programs import CannotLaunch
 
 
@@ -121,31 +120,36 @@ class StackControl:
 
     async def up(self, request: UpRequest) -> Outcome:
         """See `Control.up`."""
-        return await self._up_with(request, may_start=True)
+        return await self._up_with(request, is_legacy=False)
 
     async def adopt(self, request: UpRequest) -> Outcome:
-        """As `up`, but only where a keeper has something to take over."""
-        return await self._up_with(request, may_start=False)
+        """Take over a stack as an earlier controller had applied it, where a keeper still runs it."""
+        return await self._up_with(request, is_legacy=True)
 
-    async def _up_with(self, request: UpRequest, *, may_start: bool) -> Outcome:
+    async def _up_with(self, request: UpRequest, *, is_legacy: bool) -> Outcome:
+        session = self._session
+        stopping = Outcome(1, ("cannot start: the stack is stopping", "hint: try again"))
         async with self._up:
-            if self.state.closing or self._session.ended.is_set():
-                return Outcome(1, ("cannot start: the stack is stopping", "hint: try again"))
+            if self.state.closing or session.ended.is_set():
+                return stopping
+            if request.stack.file != str(session.file):
+                return Outcome(2, (f"cannot start {request.stack.file}: this is {session.file}",))
             try:
-                loaded = await asyncio.to_thread(load, request.file, request.environment)
-            except ConfigError as error:
-                return Outcome(2, tuple(str(error).splitlines()))
-            try:
-                if not self._session.is_open:
-                    await self._session.open(
-                        request.environment, offline=request.offline, may_start=may_start
+                if not session.is_open:
+                    await session.open(
+                        request.environment, offline=request.offline, may_start=not is_legacy
                     )
-                await self._session.apply(loaded, request.environment, offline=request.offline)
+                applied = await session.apply(
+                    request.stack,
+                    request.environment,
+                    offline=request.offline,
+                    is_legacy=is_legacy,
+                )
             except ProtocolMismatch as error:
                 return Outcome(1, (str(error), "hint: devstack down, then devstack up"))
-            except (KeeperUnreachable, OSError) as error:
+            except (KeeperUnreachable, KeeperRefused, RuntimeUnavailable, OSError) as error:
                 return Outcome(1, (f"cannot start the stack: {error}",))
-            return Outcome(0, tuple(w.render() for w in loaded.warnings))
+            return Outcome() if applied else stopping
 
     async def wait_settled(self, timeout_seconds: float) -> Outcome:
         """See `Control.wait_settled`."""

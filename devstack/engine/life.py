@@ -4,13 +4,14 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 from pathlib import Path
 
 from devstack.api.control import UpRequest
 from devstack.api.server import ControlServer, SocketTaken
 from devstack.api.wire import LOCK_HELD
 from devstack.engine.control import StackControl
-from devstack.engine.session import Session
+from devstack.engine.session import Legacy, Session
 from devstack.keeper.places import Places
 from devstack.keeper.starting import Starting
 
@@ -24,11 +25,11 @@ def live(
     session = Session(places, file, open_files=open_files, starting=starting)
     control = StackControl(session)
     server = ControlServer(control, places, has_new_keeper=starting is not None)
-    return asyncio.run(_live(session, control, server, file, adopt=adopt))
+    return asyncio.run(_live(session, control, server, adopt=adopt))
 
 
 async def _live(
-    session: Session, control: StackControl, server: ControlServer, file: Path, *, adopt: bool
+    session: Session, control: StackControl, server: ControlServer, *, adopt: bool
 ) -> int:
     _stop_on_signals(control)
     code = 0
@@ -36,7 +37,7 @@ async def _live(
         async with asyncio.TaskGroup() as tasks:
             living = tasks.create_task(session.live())
             if adopt:  # first, or the first to ask would be told that there is nothing
-                await _adopt(control, session, file)
+                await _adopt(control, session)
             serving = tasks.create_task(server.serve())
             ended = tasks.create_task(session.ended.wait())
             await asyncio.wait({serving, ended}, return_when=asyncio.FIRST_COMPLETED)
@@ -50,9 +51,15 @@ async def _live(
     return code
 
 
-async def _adopt(control: StackControl, session: Session, file: Path) -> None:
-    """Take over what runs with the environment that the first `up` had; else there is nothing to do."""
-    outcome = await control.adopt(UpRequest(file, dict(os.environ)))
+async def _adopt(control: StackControl, session: Session) -> None:
+    """Take over what runs, as it was applied, with the environment of that `up`."""
+    try:
+        legacy = Legacy.of(sys.stdin.read())
+    except ValueError as error:
+        log.error("cannot take over what runs: %s; devstack up does", error)
+        session.ended.set()
+        return
+    outcome = await control.adopt(UpRequest(legacy.stack, dict(os.environ), legacy.offline))
     if not outcome.ok:
         log.error("%s", "\n".join(outcome.lines))
         session.ended.set()

@@ -1,22 +1,29 @@
 """The life of one stack's engine: open (or adopt what runs), apply stack files, end.
 
-up ─▶ load ─▶ open: keeper, snapshot, adoption ─▶ apply ─▶ … ─▶ down ─▶ keeper ends, wishes forgotten
+up ─▶ open: keeper, snapshot, adoption ─▶ apply ─▶ … ─▶ down ─▶ keeper ends, wishes forgotten
+
+A stack comes from whoever runs `up`, who read the file. The keeper holds it (in memory: it has secrets)
+for the controller that it starts when this one is lost, which so takes over what was applied, whatever
+has become of the files meanwhile.
 """
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from devstack.bootstrap.interpreter import cache_folder, module_command
-from devstack.config.load import Loaded
 from devstack.core import events as e
 from devstack.core.model import GATEWAY, Service, SourceProgram, Stack
 from devstack.core.ops import Plan
+from devstack.core.plain import from_plain, to_plain
 from devstack.core.state import State
 from devstack.core.tell import Line, Tone, tell
 from devstack.engine import identity as identities
@@ -62,6 +69,9 @@ class Session:
         self._open_files = open_files
         self._starting = starting
         self._leaving = False
+        self._offline = False
+        self._is_news = asyncio.Event()
+        """Something changed that the keeper holds for the next controller."""
         self._engine: Engine | None = None
         self._adopted: tuple[Recovered, ...] = ()
         self._adopted_shape = e.GatewayShape()
@@ -142,7 +152,13 @@ class Session:
             env=self.environment,
             cwd=str(self.file.parent),
             output=self.places.controller_log,
+            given=self._legacy(),
         )
+
+    def _legacy(self) -> str:
+        """What `Legacy.of` reads in the next controller."""
+        stack = to_plain(self.stack) if self.stack is not None else None
+        return json.dumps({"stack": stack, "offline": self._offline})
 
     async def set_detached(self, detached: bool) -> None:
         """Whether the stack outlives this controller and every client."""
@@ -153,41 +169,67 @@ class Session:
 
     # ── applying ──────────────────────────────────────────────────────────────────────────────
 
-    async def apply(self, loaded: Loaded, environment: Mapping[str, str], *, offline: bool) -> None:
-        """Make a loaded stack the wanted one; the first time also take over what runs."""
-        engine, stack = self.engine, loaded.stack
+    async def apply(
+        self,
+        stack: Stack,
+        environment: Mapping[str, str],
+        *,
+        offline: bool,
+        is_legacy: bool = False,
+    ) -> bool:
+        """Make a stack the wanted one; the first time also take over what runs.
+
+        Returns when State has it; False where the stack began to close meanwhile, and nothing was
+        changed. `is_legacy`: an earlier controller had applied it, so its sources are what they were then.
+        """
+        engine = self.engine
         is_first = not self.began.is_set()
+        known = self.snapshot.read(engine.link.run_id) if is_first else ()
+        sources = await self._digest_sources(stack, self.snapshot.sources if is_legacy else {})
+        if self.state.closing:
+            return False
+        # from here to the event nothing is awaited: a probe must not find addresses of one stack
+        # and definitions of another
         self.environment = dict(environment)
+        self._offline = offline
         engine.use_settings(settings_of(environment, offline=offline))
         engine.surroundings.environment = self.environment
         engine.book.assign(stack)
         engine.surroundings.stack = stack
         identities.save(engine.identity, self.folders.identity)
         self.stack = stack
-        sources = await self._digest_sources(stack)
+        self._is_news.set()
         self.post(e.StackApplied(stack, sources))
         if is_first:
             self._recall_jobs(stack)
-            await self._adopt(stack)
+            await self._adopt(stack, known)
         await engine.runtime.renew_names()
         self.began.set()
+        # whoever waits next must not find the stack as it was before, and so settled
+        assert self.controller is not None
+        await self.controller.until(lambda state: state.stack is stack or bool(state.closing))
+        return True
 
-    async def _digest_sources(self, stack: Stack) -> tuple[tuple[str, str], ...]:
-        names = [n for n, s in stack.services.items() if isinstance(s.program, SourceProgram)]
+    async def _digest_sources(
+        self, stack: Stack, known: Mapping[str, str]
+    ) -> tuple[tuple[str, str], ...]:
+        """The digest of each source now; those that are known are not looked at."""
+        named = [n for n, s in stack.services.items() if isinstance(s.program, SourceProgram)]
+        names = [name for name in named if name not in known]
         digests = await asyncio.gather(
             *(self.engine.sources.source_digest(stack.services[name]) for name in names)
         )
-        return tuple(zip(names, digests, strict=True))
+        found = {**known, **dict(zip(names, digests, strict=True))}
+        return tuple((name, found[name]) for name in named)
 
     def _recall_jobs(self, stack: Stack) -> None:
         for name, keys in read_jobs(self.folders.jobs).items():
             if name in stack.services:
                 self.post(e.JobRecalled(name, tuple(keys)))
 
-    async def _adopt(self, stack: Stack) -> None:
+    async def _adopt(self, stack: Stack, known: tuple[e.Restored, ...]) -> None:
         """Turn snapshot and the keeper's list into events."""
         engine = self.engine
-        known = self.snapshot.read(engine.link.run_id)
         for restored in known:
             if restored.service in stack.services:
                 self.post(restored)
@@ -253,8 +295,9 @@ class Session:
                 await self.began.wait()
                 tending = tasks.create_task(self.engine.nginx.tend())
                 adopting = tasks.create_task(self._finish_adoption())
+                telling = tasks.create_task(self._tell_the_keeper())
                 await self.controller.run()
-                for task in (serving, adopting, tending):
+                for task in (serving, adopting, telling, tending):
                     task.cancel()
             with contextlib.suppress(KeeperUnreachable, KeeperRefused):
                 await self.engine.link.client.shutdown()
@@ -286,6 +329,14 @@ class Session:
                 )
         if any(found.service == GATEWAY for found in self._adopted):
             self.post(e.GatewayLoaded(self._adopted_shape))
+
+    async def _tell_the_keeper(self) -> None:
+        """Leave with the keeper, for ever, what a next controller has to know."""
+        while True:
+            await self._is_news.wait()
+            self._is_news.clear()
+            with contextlib.suppress(KeeperUnreachable, KeeperRefused):
+                await self._greet_keeper(self.engine.link.client)
 
     async def leave(self) -> None:
         """End this controller and leave everything running for the next one."""
@@ -334,6 +385,22 @@ class Session:
     def tell(self, text: str, tone: Tone = Tone.INFO) -> None:
         """Tell whoever follows one line about the whole stack."""
         self.board.tell(Line(None, text, tone))
+
+
+@dataclass(frozen=True, slots=True)
+class Legacy:
+    """What a controller that was lost left for the next one, beyond the snapshot."""
+
+    stack: Stack
+    offline: bool
+
+    @classmethod
+    def of(cls, text: str) -> Self:
+        """Raises ValueError for what no controller of this version left."""
+        raw = json.loads(text)
+        if not isinstance(raw, dict) or not isinstance(raw.get("offline"), bool):
+            raise ValueError("it is nothing that a controller left")
+        return cls(from_plain(raw.get("stack"), Stack), raw["offline"])
 
 
 def settings_of(environment: Mapping[str, str], *, offline: bool) -> Settings:

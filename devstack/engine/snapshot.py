@@ -28,6 +28,8 @@ class Snapshot:
     def __init__(self, path: Path, boot_id: str) -> None:
         self._path = path
         self._boot_id = boot_id
+        self.sources: dict[str, str] = {}
+        """Service → digest of the source that was wanted, as `read` found it of the keeper's run."""
         self._written: object = None
         self._lines: deque[tuple[float, str | None, str, str]] = deque(maxlen=KEPT_LINES)
         self._has_new_lines = False
@@ -85,14 +87,17 @@ class Snapshot:
                 return ()
             if raw["run"] == keeper_run:
                 restored = tuple(_restored(name, known) for name, known in raw["services"].items())
+                sources = {name: str(known["source"]) for name, known in raw["services"].items()}
             else:
                 restored = tuple(_wishes(raw["services"]))
+                sources = {}
             lines = [(wall, s, text, Tone(tone).value) for wall, s, text, tone in raw["lines"]]
         except FileNotFoundError:
             return ()
         except (ValueError, KeyError, TypeError, AttributeError):
             self._path.rename(self._path.with_suffix(f".bad-{int(time.time())}"))
             return ()
+        self.sources = sources
         self._lines.extend(lines)
         return restored
 
@@ -101,6 +106,7 @@ def _kept(state: State, name: str) -> tuple[object, ...]:
     """The values that are written of a service; compared with each other far cheaper than as JSON."""
     known = state.of(name)
     return (
+        known.source,
         (known.desired, known.good, known.artifact, known.good_artifact, known.restart_count),
         state.override(name),
         [(i, s.started, s.failures, s.last_exit) for i, s in known.slots.items()],
@@ -111,6 +117,7 @@ def _service_to_json(state: State, name: str) -> dict[str, Any]:
     known = state.of(name)
     override = state.override(name)
     return {
+        "source": known.source,
         "desired": known.desired,
         "good": known.good,
         "artifact": asdict(known.artifact) if known.artifact is not None else None,

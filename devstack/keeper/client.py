@@ -210,6 +210,8 @@ class Command:
     cwd: str
     output: str = os.devnull
     """A file to append what it says to."""
+    given: str = ""
+    """What the next controller reads from its standard input; kept in memory, never in a file."""
 
 
 class KeeperClient:
@@ -638,6 +640,7 @@ def _command_fields(command: Command | None) -> dict[str, object] | None:
         "env": dict(command.env),
         "cwd": command.cwd,
         "output": command.output,
+        "given": command.given,
     }
 
 

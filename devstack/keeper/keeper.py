@@ -410,7 +410,10 @@ class Keeper:
             said = os.open(command.output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         except OSError:
             said = os.open(os.devnull, os.O_WRONLY)
-        program = spawn.Program(command.argv, command.env, command.cwd)
+        given = os.memfd_create("given")
+        os.write(given, command.given.encode("utf-8", "surrogateescape"))
+        stdin = f"/proc/self/fd/{given}"  # opened anew, so read from its beginning
+        program = spawn.Program(command.argv, command.env, command.cwd, stdin=stdin)
         try:
             pid, report = spawn.start(program, None, self._around, said)
         except OSError as exc:
@@ -418,6 +421,7 @@ class Keeper:
             self._plan_controller(LOOK_SECONDS)
             return
         finally:
+            os.close(given)
             os.close(said)
         self._respawned = pid
 

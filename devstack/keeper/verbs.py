@@ -23,14 +23,18 @@ if TYPE_CHECKING:
 class Command:
     """A program to run without anybody waiting for it."""
 
-    __slots__ = ("argv", "cwd", "env", "output")
+    __slots__ = ("argv", "cwd", "env", "given", "output")
 
-    def __init__(self, argv: list[str], env: dict[str, str], cwd: str, output: str) -> None:
+    def __init__(
+        self, argv: list[str], env: dict[str, str], cwd: str, output: str, given: str
+    ) -> None:
         self.argv = argv
         self.env = env
         self.cwd = cwd
         self.output = output
         """A file that takes what it says."""
+        self.given = given
+        """What the next controller reads from its standard input."""
 
 
 def spawn_process(message: Message, children: Children, answer: Callable[[Message], None]) -> None:
@@ -109,6 +113,7 @@ def command_of(value: object) -> Command | None:
         mapping(value, "env"),
         text(value, "cwd"),
         text(value, "output", os.devnull),
+        text(value, "given", ""),
     )
 
 

@@ -18,13 +18,14 @@ from devstack.api.client import Client, Lost, OtherProtocol
 from devstack.api.control import Outcome, Told
 from devstack.api.server import SocketTaken, bind_privately
 from devstack.api.wire import LONGEST_LINE, PROTOCOL
+from devstack.core.plain import to_plain
 from devstack.keeper.places import PlaceRefused, Places
 from devstack.steps import Progress
-from tests.api.scripted import running_state
+from tests.api.scripted import STACK, running_state
 from tests.api.served import Served, open_client, serving
 from tests.support.processes import eventually
 
-UP: dict[str, Any] = {"file": "/somewhere/shop/stack.yaml", "environment": {"A": "1"}}
+UP: dict[str, Any] = {"stack": to_plain(STACK), "environment": {"A": "1"}}
 
 
 @pytest.fixture
@@ -271,7 +272,10 @@ class TestMalformedRequests:
             {"do": "scale", "service": "api", "replicas": 1.5},
             {"do": "scale", "service": 3},
             {"do": "scale", "service": "api", "replicas": 1, "timeout": "soon"},
-            {"do": "up", "file": "x", "environment": {"A": 1}},
+            UP | {"do": "up", "environment": {"A": 1}},
+            {"do": "up", "environment": {"A": "1"}},
+            UP | {"do": "up", "stack": UP["stack"] | {"name": 3}},
+            UP | {"do": "up", "stack": UP["stack"] | {"services": {"a": {"type": "Stack"}}}},
             {"do": "status", "json": "yes"},
         ],
     )
@@ -293,14 +297,15 @@ class TestMalformedRequests:
         huge = client_of(running)
         huge.greet()
         with pytest.raises(Lost):
-            huge.ask("up", file="x" * (LONGEST_LINE * 3))
+            huge.ask("up", stack="x" * (LONGEST_LINE * 3))
         assert client.ask("status").exit_code == 0
 
     def test_a_whole_environment_passes_byte_for_byte(self, served: Served) -> None:
         environment = {"BIG": "x" * (2 << 20), "ODD": "caf\udce9", "LINES": "a\nb"}
-        answer = client_of(served).ask("up", file="/s/stack.yaml", environment=environment)
+        answer = client_of(served).ask("up", **UP | {"environment": environment})
         assert answer.exit_code == 0
         assert dict(served.control.requests[0].environment) == environment
+        assert served.control.requests[0].stack == STACK
 
     def test_too_many_requests_at_once_are_refused(self, running: Served) -> None:
         client = client_of(running)

@@ -65,13 +65,24 @@ def test_a_replica_that_drains_is_stopped_in_its_turn() -> None:
     assert core.holds("db") == ["stops after web"]
 
 
-def test_a_starting_replica_is_stopped_too_and_up_opens_the_stack_again() -> None:
+def test_a_starting_replica_is_stopped_too() -> None:
     core = History()
     core.up(worker())
     core.prepared("worker")
+
     assert core.tell(e.DownRequested()) == ["stop worker.1#1: down"]
 
-    assert core.up(worker()) == ["start worker.1#2"]
+
+def test_a_stack_that_closes_goes_on_closing_whatever_is_applied_meanwhile() -> None:
+    core = History()
+    core.up(worker())
+    core.prepared("worker")
+    core.tell(e.DownRequested())
+
+    assert core.up(worker(), worker("other")) == []
+    assert core.exited("worker.1#1") == []
+    assert core.state.closing
+    assert core.state.is_empty
 
 
 def test_workloads_are_removed_after_their_dependents() -> None:

@@ -92,6 +92,74 @@ def test_i01_a_killed_controller_is_followed_by_one_that_knows_pids_counters_and
     assert len(lines) > 100
 
 
+EDITED = "services: {s: {source: code, port: none, command: [sh, run.sh]}, t: {command: sleep 999, port: none}}"
+MEANWHILE = {
+    "a source was edited": (EDITED, "exec sleep 1001"),
+    "the stack file was broken": ("services: {s: {comand: x}}", "exec sleep 1000"),
+    "a service was taken out": (
+        "services: {t: {command: sleep 999, port: none}}",
+        "exec sleep 1000",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", MEANWHILE)
+def test_i01_a_new_controller_takes_over_what_was_applied_whatever_became_of_the_files(
+    tmp_path: Path, what: str
+) -> None:
+    folder = tmp_path / "edited"
+    folder.mkdir()
+    write_stack(folder, EDITED, {"code/run.sh": "exec sleep 1000"})
+    with cautious(folder) as stack:
+        stack.up()
+        before, pids = stack.status()["controller"]["pid"], replicas(stack)
+        file, source = MEANWHILE[what]
+        (folder / "stack.yaml").write_text(file)
+        (folder / "code" / "run.sh").write_text(source)
+
+        os.kill(before, signal.SIGKILL)
+
+        def has_another() -> bool:
+            told = stack.devstack("status", "--json", code=None)
+            return told.code == 0 and json.loads(told.out)["controller"]["pid"] != before
+
+        eventually(has_another, 10)
+        eventually(lambda: is_ready(stack), 20)
+        assert replicas(stack) == pids
+        assert {s["name"]: s["state"] for s in stack.status()["services"]} == {
+            "s": "ready",
+            "t": "ready",
+        }
+        (folder / "stack.yaml").write_text(EDITED)
+        (folder / "code" / "run.sh").write_text("exec sleep 1002")
+        stack.up()
+        assert replicas(stack)["t.1#1"] == pids["t.1#1"], "what did not change stays"
+        assert "s.1#2" in replicas(stack), "the next up looks at the files again"
+
+
+def test_i01_the_new_controller_has_the_environment_of_the_last_up(tmp_path: Path) -> None:
+    folder = tmp_path / "tagged"
+    folder.mkdir()
+    write_stack(folder, 'services: {s: {port: none, command: [sleep, "${TAG}"]}}', {})
+    with cautious(folder) as stack:
+        stack.extra["TAG"] = "1001"
+        stack.up()
+        stack.extra["TAG"] = "1002"
+        stack.up()
+        before, pids = stack.status()["controller"]["pid"], replicas(stack)
+        assert list(pids) == ["s.1#2"]
+
+        os.kill(before, signal.SIGKILL)
+
+        def has_another() -> bool:
+            told = stack.devstack("status", "--json", code=None)
+            return told.code == 0 and json.loads(told.out)["controller"]["pid"] != before
+
+        eventually(has_another, 10)
+        stack.up()
+        assert replicas(stack) == pids
+
+
 def test_i02_after_everything_was_killed_the_next_up_just_works(plain: StackUnderTest) -> None:
     plain.up()
     plain.devstack("scale", "c=2")

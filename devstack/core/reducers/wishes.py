@@ -32,7 +32,6 @@ def stack_applied(state: State, event: e.StackApplied) -> State:
         services=services,
         removed=removed,
         overrides=overrides,
-        closing="",
         gateway=replace(state.gateway, load_error=None, load_retry_at=0.0, routes_retry_at=0.0),
     )
 

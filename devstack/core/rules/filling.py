@@ -17,11 +17,15 @@ from devstack.core.state import Phase, State
 
 
 def prepare(state: State, draft: Draft) -> None:
-    """The newest wanted revision is prepared, one at a time for each service, once."""
+    """The newest wanted revision is prepared, one at a time for each service, once.
+
+    What nothing holds back comes first: it can start while the others are still prepared.
+    """
     if state.stack is None or state.closing:
         return
-    for name, service in state.stack.services.items():
-        known = state.of(name)
+    services = state.stack.services
+    for name in sorted(services, key=lambda name: bool(services[name].depends_on)):
+        service, known = services[name], state.of(name)
         if known.preparing is not None or service.runtime in state.lost_runtimes:
             continue
         wanted = state.wanted_revision(name)
