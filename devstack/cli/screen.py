@@ -91,6 +91,10 @@ class Screen(Protocol):
         """Talk."""
         ...
 
+    def data(self, lines: Sequence[str]) -> None:
+        """What was asked for, on stdout."""
+        ...
+
     def settle(self) -> None:
         """Nothing is waited for any more: no rows, only lines."""
         ...
@@ -142,6 +146,9 @@ class PlainScreen:
         self._spoke_at = time.monotonic()
         talk.say(text)
 
+    def data(self, lines: Sequence[str]) -> None:
+        talk.data(lines)
+
     def settle(self) -> None:
         self._is_waiting = False
 
@@ -162,6 +169,7 @@ class SilentScreen:
     def counts(self, settled: int, total: int, pending: Sequence[tuple[str, str, str]]) -> None: ...
     def stopping(self, text: str) -> None: ...
     def say(self, text: str) -> None: ...
+    def data(self, lines: Sequence[str]) -> None: ...
     def settle(self) -> None: ...
     def tick(self) -> None: ...
 
@@ -238,6 +246,13 @@ class RowsScreen:
 
     def say(self, text: str) -> None:
         self._above(text, None)
+
+    def data(self, lines: Sequence[str]) -> None:
+        if self._is_shown:
+            self._progress.stop()  # takes the rows away: what goes to stdout must not run into them
+        talk.data(lines)
+        if self._is_shown:
+            self._progress.start()
 
     def settle(self) -> None:
         if self._is_shown:

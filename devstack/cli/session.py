@@ -275,9 +275,10 @@ class Session:
             found = True
             lines.append(self._renderer.render(item))
             if len(lines) >= _LINES_AT_ONCE:
-                talk.data(lines)
+                self._screen.data(lines)
                 lines.clear()
-        talk.data(lines)
+        if lines:
+            self._screen.data(lines)
         return found
 
     # ── the end ───────────────────────────────────────────────────────────────────────────────

@@ -73,6 +73,19 @@ def test_a05_the_countdown_is_shown_and_the_grace_kept(folder: Path) -> None:
         stack.assert_nothing_left(within=1)
 
 
+def test_what_is_logged_while_it_stops_never_runs_into_the_countdown(folder: Path) -> None:
+    write_stack(folder, STUBBORN.replace("sleep 0.1", "echo tick; sleep 0.05"))
+    with stack_in(folder) as stack, on_terminal(stack, "up") as terminal:
+        terminal.see("Ctrl-C stops everything")
+        terminal.type_interrupt()
+        terminal.see("mule.1 (killed in 2 s)")
+        assert terminal.end() == 130
+    countdown = terminal.shown[terminal.shown.index("stopping…") :]
+    lines = [line.rpartition("\x1b[2K")[2] for line in countdown.split("\n")]
+    assert sum("tick" in line for line in lines) > 5
+    assert not [line for line in lines if "tick" in line and "mule.1 (" in line]
+
+
 def test_a05_a_second_ctrl_c_kills_everything_within_a_second(folder: Path) -> None:
     write_stack(folder, STUBBORN.replace("3s", "60s"))
     with stack_in(folder) as stack, on_terminal(stack, "up") as terminal:

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -44,7 +44,7 @@ from devstack.runtimes.base import (
     StartOrder,
 )
 from devstack.runtimes.process.link import KeeperLink
-from devstack.steps import StepFailed
+from devstack.steps import Progress, StepFailed
 from tests.support.processes import assert_nothing_left, eventually_async, is_alive, with_tag
 
 REVISION = "0123456789ab"
@@ -308,6 +308,35 @@ def test_a_step_that_fails_tells_its_code_and_last_lines(tmp_path: Path, places:
             assert unchecked.code == -signal.SIGKILL
             with pytest.raises(StepFailed, match="cannot look: "):
                 await steps.run(["/no/such/tool"], title="look")
+
+    asyncio.run(scenario())
+
+
+def test_a_slow_step_is_named_while_it_runs_unless_somebody_tells_how_far_it_is(
+    tmp_path: Path, places: Places
+) -> None:
+    async def scenario() -> None:
+        async with bench(tmp_path, places) as found:
+            told: list[Progress] = []
+            steps = replace(
+                found.engine.runtime.steps("web", REVISION),
+                tell=lambda _, progress: told.append(progress),
+            )
+            await steps.run(["true"], title="be quick")
+            running = asyncio.create_task(
+                steps.run(["sh", "-c", "until [ -e go ]; do sleep 0.05; done"], title="build web")
+            )
+            await eventually_async(lambda: bool(told))
+            assert told == [Progress("build web")]
+            (steps.folder / "go").touch()
+            await running
+            assert told == [Progress("build web"), Progress("build web", 1, 1)]
+
+            running = asyncio.create_task(steps.run(["sleep", "1.5"], title="install"))
+            await asyncio.sleep(0)  # it has begun
+            steps.report(Progress("files", 1, 2))
+            await running
+            assert told[2:] == [Progress("files", 1, 2)]
 
     asyncio.run(scenario())
 

@@ -1,7 +1,8 @@
 """Prepare steps as processes of the keeper: the `StepRunner` of one service's one preparation."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from devstack.runtimes.process.link import KeeperLink
 from devstack.steps import Progress, RunAs, StepFailed, StepResult
 
 KEPT_OUTPUT = 1 << 16
+SLOW_SECONDS = 1.0
+"""A step that takes longer is named while it runs."""
 TAIL_LINES = 20
 
 
@@ -41,6 +44,13 @@ class KeeperStep:
             raise RuntimeUnavailable(str(error)) from error
 
 
+@dataclass(slots=True)
+class _Reported:
+    """How often whoever prepares told how far it is."""
+
+    count: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class KeeperSteps:
     """Steps of one preparation; `environment` is that of whoever ran `up`."""
@@ -53,6 +63,7 @@ class KeeperSteps:
     log: LogTarget | None
     hosts: str | None
     tell: Callable[[str, Progress], None] = field(repr=False)
+    _reported: _Reported = field(default_factory=_Reported, repr=False)
 
     async def run(
         self,
@@ -71,7 +82,8 @@ class KeeperSteps:
         spec = self._spec(argv, env, cwd, nice, run_as, stdin)
         try:
             async with asyncio.timeout(timeout_seconds):
-                result = _result(await self.link.run(spec))
+                with self._told_when_slow(title):
+                    result = _result(await self.link.run(spec))
         except TimeoutError as error:
             raise StepFailed(title, argv, f"not done after {timeout_seconds:g} s") from error
         except (SpawnError, KeeperRefused) as error:
@@ -103,7 +115,27 @@ class KeeperSteps:
 
     def report(self, progress: Progress) -> None:
         """See `StepRunner.report`."""
+        self._reported.count += 1
         self.tell(self.service, progress)
+
+    @contextmanager
+    def _told_when_slow(self, title: str) -> Iterator[None]:
+        """Name a step on the screen once it takes long, where nobody tells how far it is."""
+        reported, is_named = self._reported.count, False
+
+        def name() -> None:
+            nonlocal is_named
+            if self._reported.count == reported:
+                is_named = True
+                self.tell(self.service, Progress(title))
+
+        timer = asyncio.get_running_loop().call_later(SLOW_SECONDS, name)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            if is_named:
+                self.tell(self.service, Progress(title, 1, 1))
 
     def _spec(
         self,
