@@ -26,7 +26,7 @@ from devstack.core.view import failures_for_good, sentence, service_view, servic
 from devstack.engine.addresses import Consumer
 from devstack.engine.session import Session
 from devstack.engine.waiting import wait_until
-from devstack.engine.why import explain
+from devstack.engine.why import explain, lately
 from devstack.engines.placement import remove_data, unprivileged_root
 from devstack.keeper.client import KeeperRefused, KeeperUnreachable, ProtocolMismatch
 from devstack.runtimes.base import RuntimeUnavailable
@@ -93,7 +93,8 @@ class StackControl:
 
     def why(self, service: str) -> tuple[str, ...]:
         """See `Control.why`."""
-        return explain(self.state, self.plan, service, self.now)
+        told = lately(self._session.snapshot.history(), service)
+        return (*explain(self.state, self.plan, service, self.now), *told)
 
     def env(self, service: str) -> tuple[EnvLine, ...]:
         """See `Control.env`: as the replica in slot 1 has it, or would have it."""

@@ -1,8 +1,15 @@
-"""`devstack why SERVICE`: what it is, what it waits for, what its last replicas said."""
+"""`devstack why SERVICE`: what it is, what it waits for, what its last replicas said, what happened."""
+
+import time
+from collections.abc import Iterable
 
 from devstack.core.ops import Plan
 from devstack.core.state import State
+from devstack.core.tell import Line
 from devstack.core.view import sentence, service_view, service_word
+
+MOST_LINES = 10
+"""Of what happened to a service."""
 
 
 def explain(state: State, plan: Plan, name: str, now: float) -> tuple[str, ...]:
@@ -31,6 +38,16 @@ def explain(state: State, plan: Plan, name: str, now: float) -> tuple[str, ...]:
     artifact = state.of(name).artifact
     lines += [f"note: {note}" for note in (artifact.notes if artifact is not None else ())]
     return tuple(lines)
+
+
+def lately(history: Iterable[tuple[float, Line]], name: str) -> tuple[str, ...]:
+    """The newest lines of a service out of (Unix time, line); earlier controllers' are among them."""
+    told = [(at, line.text) for at, line in history if line.service == name][-MOST_LINES:]
+    if not told:
+        return ()
+    clock = [time.strftime("%H:%M:%S", time.localtime(at)) for at, _ in told]
+    texts = [text.partition("\n")[0] for _, text in told]
+    return ("what happened:", *(f"  {at}  {text}" for at, text in zip(clock, texts, strict=True)))
 
 
 def _holds(state: State, plan: Plan, name: str, now: float) -> list[str]:

@@ -18,7 +18,8 @@ from devstack.core.model import Condition, Dependency
 from devstack.core.reconcile import reconcile
 from devstack.core.reduce import reduce
 from devstack.core.state import State
-from devstack.engine.why import explain
+from devstack.core.tell import Line
+from devstack.engine.why import explain, lately
 from tests.engine.kit import database, service, stack_of
 
 STACK = stack_of(service("web", depends_on=(Dependency("db", Condition.READY),)), database("db"))
@@ -89,3 +90,16 @@ def test_the_last_words_of_what_failed_are_told_and_when_it_is_tried_again() -> 
 
 def test_what_is_stopped_by_wish_says_so() -> None:
     assert told(after(StopRequested("web")))[0].startswith("web is stopped")
+
+
+def test_the_newest_lines_of_the_service_itself_say_what_happened() -> None:
+    history = [(float(n), Line("web", f"web.1#{n} started\nmore")) for n in range(1, 13)]
+    others = [(13.0, Line("db", "preparing")), (14.0, Line(None, "a new controller"))]
+
+    lines = lately([*history, *others], "web")
+
+    assert lines[0] == "what happened:"
+    assert [line.partition("  ")[2].partition("  ")[2] for line in lines[1:]] == [
+        f"web.1#{n} started" for n in range(3, 13)
+    ]
+    assert lately(others, "web") == ()

@@ -83,6 +83,10 @@ def test_i01_a_killed_controller_is_followed_by_one_that_knows_pids_counters_and
         ]
     assert plain.service("b")["replicas"][0]["restarts"] == 1
     assert plain.service("c")["overridden"] is True
+    told = plain.devstack("why", "b").out
+    assert told.index("b.1#1 started") < told.index("b.1#2 started"), (
+        "what happened is not forgotten"
+    )
     assert len(plain.runs()) == 1
 
     lines = [json.loads(line) for line in plain.devstack("logs", "a", "--json").out.splitlines()]
