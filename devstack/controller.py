@@ -32,6 +32,7 @@ def main(arguments: list[str]) -> int:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     file = Path(arguments[arguments.index("--file") + 1]).resolve()
+    os.chdir("/")  # where it was started may be removed
     adopt = "--adopt" in arguments
     try:
         places = make(stack_id_of(str(file)))

@@ -8,7 +8,7 @@ the environment goes along with `up`.
 # ruff: noqa: PTH116, PTH123
 
 import os
-import subprocess
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -55,7 +55,7 @@ def start(
     Raises CannotStart. `on_wait` is called while it waits.
     """
     deadline = time.monotonic() + START_SECONDS
-    process: subprocess.Popen[bytes] | None = None
+    process: _Process | None = None
     try:
         while True:
             client = connect(places)
@@ -65,12 +65,12 @@ def start(
             if process is None:
                 argv = [*(command or usual_command()), "--file", stack_file]
                 process = _spawn(argv, places, environment)
-            elif process.poll() is not None and process.returncode != LOCK_HELD:
+            elif (code := process.poll()) is not None and code != LOCK_HELD:
                 raise CannotStart(
-                    f"it ended with {_how(process.returncode)}{_last_words(places)}",
+                    f"it ended with {_how(code)}{_last_words(places)}",
                     f"its log is {places.controller_log}",
                 )
-            elif process.poll() is not None:
+            elif code is not None:
                 process = _again(process, places)
             if time.monotonic() > deadline:
                 raise CannotStart(
@@ -81,20 +81,43 @@ def start(
                 on_wait()
             time.sleep(_LOOK_EVERY_SECONDS)  # the socket does not exist yet: nothing to await
     except BaseException:
-        if process is not None and process.poll() is None:
-            process.terminate()
-            process.wait()
+        if process is not None:
+            process.end()
         raise
 
 
-def _dismiss(process: subprocess.Popen[bytes] | None, client: Client) -> None:
+class _Process:
+    """The controller that we started; `subprocess` alone would take as long to import as this command."""
+
+    __slots__ = ("code", "pid")
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.code: int | None = None
+        """As `os.waitstatus_to_exitcode` gives it; None while it runs."""
+
+    def poll(self) -> int | None:
+        """Its exit code, None while it runs."""
+        if self.code is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.code = os.waitstatus_to_exitcode(status)
+        return self.code
+
+    def end(self) -> None:
+        """Ask it to end, and see it gone."""
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGTERM)
+            self.code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+def _dismiss(process: _Process | None, client: Client) -> None:
     """End the controller we started where another one answers: it must not win later, unasked."""
-    if process is not None and process.poll() is None and client.greet().pid != process.pid:
-        process.terminate()
-        process.wait()
+    if process is not None and client.greet().pid != process.pid:
+        process.end()
 
 
-def _again(process: subprocess.Popen[bytes], places: Places) -> subprocess.Popen[bytes] | None:
+def _again(process: _Process, places: Places) -> _Process | None:
     """Whether to go on waiting for the one that holds the lock, or to start once more."""
     return process if _is_locked(places) else None
 
@@ -113,24 +136,26 @@ def _is_locked(places: Places) -> bool:
         return False
 
 
-def _spawn(
-    argv: Sequence[str], places: Places, environment: Mapping[str, str]
-) -> subprocess.Popen[bytes]:
+def _spawn(argv: Sequence[str], places: Places, environment: Mapping[str, str]) -> _Process:
     kept = {name: environment[name] for name in _PASSED_ON if name in environment}
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
     log = os.open(places.controller_log, flags, 0o600)
     try:
         if os.fstat(log).st_size > _LONGEST_LOG:
             os.ftruncate(log, 0)
-        return subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env=kept,
-            cwd="/",
-            start_new_session=True,
+        pid = os.posix_spawn(
+            argv[0],
+            list(argv),
+            kept,
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_DUP2, log, 1),
+                (os.POSIX_SPAWN_DUP2, log, 2),
+            ],
+            setsid=True,
+            setsigmask=(),
         )
+        return _Process(pid)
     except OSError as exc:
         raise CannotStart(
             f"{exc.strerror}: {argv[0]}", "install devstack again, or start it from a clone"
