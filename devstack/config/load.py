@@ -132,8 +132,8 @@ def _name_of_folder(folder: Path) -> str:
 def _warn_of_streams(services: Iterable[Service], tree: Section, context: Context) -> None:
     section = tree.get("services")
     for service in services:
-        streams = [e.name for e in service.endpoints if e.scheme is Scheme.TCP]
-        if streams and service.is_balanced and isinstance(section, Section):
+        streams = any(e.scheme is Scheme.TCP for e in service.balanced_endpoints)
+        if streams and isinstance(section, Section):
             context.warn(
                 section.key_place(service.name),
                 f"'{service.name}' speaks tcp: its idle connections end when the gateway's "

@@ -116,7 +116,7 @@ def environment(
             result[name] = Variable(name, value, origin, lost)
 
     put((n, v, "shell") for n, v in shell.items() if not n.startswith(OWN_PREFIX))
-    if not assigned:
+    if "PORT" not in assigned:
         result.pop("PORT", None)  # a worker is told none, whatever the shell happens to have
     put((n, v, "env_file") for n, v in service.env_file)
     put(injected(service, stack, lookup))

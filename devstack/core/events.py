@@ -82,9 +82,9 @@ class GatewayShape:
     slots: tuple[tuple[str, int], ...] = ()
     """Balanced service → number of slots with upstream blocks, sorted by name."""
     endpoints: tuple[tuple[str, tuple[tuple[str, int, str], ...]], ...] = ()
-    """Balanced service → its endpoints (name, dialled port, scheme)."""
+    """Balanced service → its endpoints, fixed ones aside (name, dialled port, scheme)."""
     fixed: tuple[tuple[str, int], ...] = ()
-    """Service with a fixed port → that port."""
+    """Routing key of a fixed port → that port."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -259,9 +259,14 @@ class Service:
         return isinstance(self.program, EngineProgram)
 
     @property
+    def balanced_endpoints(self) -> tuple[Endpoint, ...]:
+        """Those that callers reach through NGINX: of the user's code, on a port that can be told."""
+        return () if self.is_engine else tuple(e for e in self.endpoints if not e.fixed)
+
+    @property
     def is_balanced(self) -> bool:
-        """Whether callers reach it through NGINX: code of the user's that has a port of its own."""
-        return bool(self.endpoints) and not self.is_engine and not self.has_fixed_port
+        """Whether callers reach it, or some port of it, through NGINX."""
+        return bool(self.balanced_endpoints)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,10 +39,9 @@ def wanted_shape(state: State) -> GatewayShape:
             known = loaded.get(name, 0)
             slots.append((name, known if known >= needed else policy.rendered_slots(needed)))
             endpoints.append(
-                (name, tuple((p.name, p.port, p.scheme.value) for p in service.endpoints))
+                (name, tuple((p.name, p.port, p.scheme.value) for p in service.balanced_endpoints))
             )
-        elif service.has_fixed_port and service.main_endpoint is not None:
-            fixed.append((name, service.main_endpoint.port))
+        fixed.extend((routing_key(name, p, service), p.port) for p in service.endpoints if p.fixed)
     gateway = state.stack.gateway
     routes = gateway.routes if gateway is not None else ()
     return GatewayShape(

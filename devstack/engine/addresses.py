@@ -199,10 +199,20 @@ class AddressBook:
     def resolve(self, name: str, endpoint: Endpoint, consumer: Consumer) -> Address:
         """Where `consumer` dials an endpoint."""
         listen = self.listen(name, endpoint)
-        has_name = self.names and not (listen.address == LOOPBACK and not endpoint.fixed)
+        is_own = listen.address != LOOPBACK or endpoint.fixed
+        has_name = self.names and is_own and listen.address == self._address_of_name(name)
         if consumer is Consumer.VIEW and has_name:
             return Address(name, listen.port)
         return Address(listen.address, listen.port)
+
+    def _address_of_name(self, name: str) -> str:
+        """What a service's name resolves to: its own address where any of its ports could have it.
+
+        A port that is elsewhere (fixed beside others, or fallen back) is dialled by number.
+        """
+        service = self._current.services[name]
+        addresses = [self.listen(name, endpoint).address for endpoint in service.endpoints]
+        return next((address for address in addresses if address != LOOPBACK), LOOPBACK)
 
     def url(self, name: str, consumer: Consumer, endpoint: str | None = None) -> str | None:
         """The URL of a service for a consumer; None when it has no endpoint."""
@@ -305,7 +315,7 @@ class AddressBook:
             case "address":
                 return f"{LOOPBACK}:{port}"
             case "url":
-                return f"http://{LOOPBACK}:{port}"
+                return f"{endpoint.scheme}://{LOOPBACK}:{port}"
         raise UnknownReference(f"{reference}: there is no field {reference.field}")
 
     # ── for replicas and NGINX ────────────────────────────────────────────────────────────────
@@ -315,7 +325,7 @@ class AddressBook:
         if not self.names:
             return None
         lines = [
-            f"{self.listen(name, service.endpoints[0]).address} {name}"
+            f"{self._address_of_name(name)} {name}"
             for name, service in self._current.services.items()
             if service.endpoints
         ]
@@ -358,14 +368,14 @@ class AddressBook:
                     listens=(self.listen(name, endpoint),),
                     ports=tuple(ports[endpoint.name] for ports in by_slot),
                 )
-                for endpoint in service.endpoints
+                for endpoint in service.balanced_endpoints
             )
         return GatewayConfig(
             stack=stack.name,
             public=(self.gateway_listen,) if shape.public and self.gateway_listen else (),
             routes=tuple(Route(*route) for route in shape.routes),
             services=tuple(services),
-            direct=tuple((name, f"{LOOPBACK}:{port}") for name, port in shape.fixed),
+            direct=tuple((key, f"{LOOPBACK}:{port}") for key, port in shape.fixed),
         )
 
 

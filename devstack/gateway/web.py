@@ -229,7 +229,11 @@ def _public_servers(config: GatewayConfig, choosing: Choosing) -> Iterator[Direc
         f"{checked_key(slots.key)}.{config.stack}.localhost": slots.key
         for slots in config.services
         if slots.upstream is Upstream.HTTP and "." not in slots.key
-    } | {f"{checked_key(key)}.{config.stack}.localhost": key for key, _ in config.direct}
+    } | {
+        f"{key}.{config.stack}.localhost": key
+        for key in (checked_key(direct) for direct, _ in config.direct)
+        if "." not in key
+    }
     if hosts:
         yield _map(
             "$host", "$ds_by_host", [(Value(host), Value(key)) for host, key in hosts.items()]

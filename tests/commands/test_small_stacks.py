@@ -263,6 +263,78 @@ services:
     assert ask(gateway, "/admin")[1]["port"] == told["ports"]["web:9000"]
 
 
+THREE_PORTS = """\
+import http.server, os, socketserver, sys, threading
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        data = str(self.server.server_port).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+ports = (int(os.environ["PORT"]), int(os.environ["PORT_ADMIN"]), int(sys.argv[1]))
+for port in ports:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    threading.Thread(target=server.serve_forever).start()
+"""
+
+CALLER = """\
+import json, os, urllib.request
+
+def dial(url):
+    return urllib.request.urlopen(url, timeout=5).read().decode()
+
+named = [os.environ[name] for name in ("WEB_URL", "ADMIN", "OLD")]
+print(json.dumps([[url, dial(url)] for url in [*named, "http://web:8080", "http://web:9090"]]), flush=True)
+"""
+
+
+def test_a_fixed_port_beside_others_is_dialled_directly_and_the_others_by_the_gateway(
+    make: Make,
+) -> None:
+    fixed = free_port() + 1
+    stack = make(
+        f"""\
+gateway: {{port: GATEWAY, routes: {{/web: web, /old: web.old}}}}
+services:
+  web:
+    command: [PYTHON, web.py, "{fixed}"]
+    ports: {{web: 8080, admin: {{port: 9090, scheme: tcp}}, old: {{fixed: {fixed}}}}}
+  caller:
+    command: "PYTHON caller.py && exec sleep 1000"
+    port: none
+    depends_on: [web]
+    environment: {{ADMIN: "http://${{web.admin.address}}", OLD: "${{web.old.url}}"}}
+""",
+        web_py=THREE_PORTS,
+        caller_py=CALLER,
+    )
+    stack.up()
+    text = eventually(lambda: stack.devstack("logs", "caller", "--raw").out, "it has dialled")
+
+    told = dict(json.loads(text))
+    assert list(told) == [
+        "http://web:8080",
+        "http://web:9090",
+        f"http://127.0.0.1:{fixed}",
+    ], "references and names give the same"
+    assert told[f"http://127.0.0.1:{fixed}"] == str(fixed)
+    assert len(set(told.values())) == 3
+    web = stack.service("web")
+    assert str(ask(web["url"], "/")[1]) == told["http://web:8080"], "from outside of the stack"
+    assert ask(stack.gateway, "/web") == (200, int(told["http://web:8080"]))
+    assert ask(stack.gateway, "/old") == (200, fixed)
+    refused = stack.devstack("scale", "web=2", code=2)
+    assert "it listens on a fixed port" in refused.err
+    before = web["replicas"][0]["pid"]
+    stack.devstack("restart", "web")
+    assert stack.pids("web") != [before]
+    assert ask(stack.gateway, "/old") == (200, fixed)
+    assert ask(stack.gateway, "/web")[0] == 200
+
+
 def test_a_service_that_listens_elsewhere_is_told_what_would_help(make: Make) -> None:
     port = free_port()
     stack = make(

@@ -72,6 +72,10 @@ def test_a_worker_is_told_no_port_even_if_the_shell_has_one_but_may_set_its_own(
     assert variables(own, shell={"PORT": "5000"})["PORT"].value == "9"
 
 
+def test_a_service_whose_main_port_is_fixed_is_not_told_the_shells_port() -> None:
+    assert "PORT" not in variables(web(), shell={"PORT": "5000"}, PORT_ADMIN="21034")
+
+
 def test_devstacks_own_variables_are_not_passed_on() -> None:
     found = variables(web(), shell={"DEVSTACK_RUN": "x", "DEVSTACKED": "y"})
 

@@ -52,6 +52,10 @@ def test_the_configuration_has_routes_endpoints_and_fixed_ports() -> None:
         database(),
         web(endpoints=(Endpoint("main", 80), Endpoint("admin", 81, Scheme.TCP))),
         worker("old", endpoints=(Endpoint("main", 9000, fixed=True),)),
+        worker(
+            "mixed",
+            endpoints=(Endpoint("main", 82), Endpoint("own", 9001, fixed=True)),
+        ),
         worker(),
         gateway=Gateway(8080, routes=(Route("/shop", "web", strip=True, timeout_seconds=30.0),)),
     )
@@ -61,9 +65,12 @@ def test_the_configuration_has_routes_endpoints_and_fixed_ports() -> None:
         public=True,
         port=8080,
         routes=(("/shop", "web", True, 30.0, False),),
-        slots=(("web", 10),),
-        endpoints=(("web", (("main", 80, "http"), ("admin", 81, "tcp"))),),
-        fixed=(("old", 9000),),
+        slots=(("mixed", 10), ("web", 10)),
+        endpoints=(
+            ("mixed", (("main", 82, "http"),)),
+            ("web", (("main", 80, "http"), ("admin", 81, "tcp"))),
+        ),
+        fixed=(("mixed.own", 9001), ("old", 9000)),
     )
 
 

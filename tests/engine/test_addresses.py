@@ -159,6 +159,53 @@ def test_a_fixed_port_is_dialled_where_the_program_listens(tmp_path: Path) -> No
     assert book.resolve("web", fixed, Consumer.HOST) == Address("127.0.0.1", 28_111)
 
 
+def test_a_fixed_port_beside_others_is_dialled_by_number_and_the_others_by_name(
+    tmp_path: Path,
+) -> None:
+    old = Endpoint("old", 28_111, fixed=True)
+    identity = identity_here()
+    for endpoints in ((MAIN, old), (old, MAIN)):
+        book = book_of(tmp_path, identity)
+        web = service("web", *endpoints)
+
+        book.assign(stack_of(web))
+
+        hosts = book.hosts_file()
+        assert hosts is not None
+        assert hosts.splitlines()[0] == f"{identity.host('web')} web"
+        assert lookup(book, "web.old.address", web) == "127.0.0.1:28111"
+        name = "web" if endpoints[0] == MAIN else "web.main"
+        assert lookup(book, f"{name}.address", web) == "web:8080"
+
+
+def test_a_name_leads_to_the_ports_that_kept_its_address_when_the_first_could_not(
+    tmp_path: Path,
+) -> None:
+    identity = identity_here()
+    book = book_of(tmp_path, identity)
+    admin = Endpoint("admin", 9000)
+    web = service("web", MAIN, admin)
+    with socket.create_server((identity.host("web"), 8080)):
+        book.assign(stack_of(web))
+
+    hosts = book.hosts_file()
+    assert hosts is not None
+    assert hosts.splitlines()[0] == f"{identity.host('web')} web"
+    assert lookup(book, "web.admin.address", web) == "web:9000"
+    assert lookup(book, "web.address", web) == f"127.0.0.1:{book.listen('web', MAIN).port}"
+
+
+def test_a_replicas_own_url_has_the_scheme_of_its_port(tmp_path: Path) -> None:
+    book = book_of(tmp_path, identity_here())
+    admin = Endpoint("admin", 9000, Scheme.TCP)
+    me = service("me", MAIN, admin)
+
+    book.assign(stack_of(me))
+
+    assert lookup(book, "self.url", me) == "http://127.0.0.1:11000"
+    assert lookup(book, "self.admin.url", me) == "tcp://127.0.0.1:11001"
+
+
 def test_a_reference_gives_every_field_of_service_and_database(tmp_path: Path) -> None:
     identity = identity_here()
     book = book_of(tmp_path, identity)
