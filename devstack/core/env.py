@@ -5,6 +5,7 @@ devstack assigns one, beats `environment` too, since the gateway dials that very
 was overridden is remembered, so that it can be told.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from devstack.core.template import Reference
 OWN_PREFIX = "DEVSTACK_"
 """Variables of devstack itself, which are never passed on from the shell."""
 
+_PASSWORD_IN_URL = re.compile(r"(?<=://)([^\s:/@]*):[^\s/@]+@")
 _SECRET_WORDS = ("PASSWORD", "SECRET", "TOKEN", "KEY")
 
 Lookup = Callable[[Reference], str]
@@ -57,6 +59,11 @@ def masked(variable: Variable) -> str:
         credentials, _, host = authority.rpartition("@")
         return f"{scheme}://{credentials.split(':', 1)[0]}:‹secret›@{host}{slash}{path}"
     return "‹secret›"
+
+
+def without_passwords(text: str) -> str:
+    """A text for people, such as a program's last words, without the passwords of URLs in it."""
+    return _PASSWORD_IN_URL.sub(r"\1:‹secret›@", text)
 
 
 def variable_prefix(name: str) -> str:

@@ -82,6 +82,9 @@ class Dependency:
     service: str
     condition: Condition
 
+    def __str__(self) -> str:
+        return f"{self.service} ({self.condition})"
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:

@@ -6,8 +6,9 @@ when old replicas have gone.
 
 from devstack.core import policy
 from devstack.core.reconcile import leaving
-from devstack.core.shape import wanted_shape, wanted_table
+from devstack.core.shape import wanted_shape
 from devstack.core.state import Phase, State
+from devstack.core.table import wanted_table
 from devstack.core.view import is_updating, overdue_seconds, service_word
 
 

@@ -204,10 +204,14 @@ def is_updating(state: State, name: str) -> bool:
 
 
 def sentence(name: str, word: Word, reason: str) -> str:
-    """`web is failed: no such file`; where the reason begins with the word it is not said twice."""
+    """`web failed: no such file`; where the reason begins with the word it is not said twice."""
     if reason.startswith(str(word).replace("-", " ")):
         return f"{name} is {reason}"
-    return f"{name} is {word}" + (f": {reason}" if reason else "")
+    return f"{name} {_VERBS.get(word, f'is {word}')}" + (f": {reason}" if reason else "")
+
+
+_VERBS = {Word.FAILED: "failed", Word.CRASH_LOOP: "is in a crash loop"}
+"""Where a state is not said with `is` and its word."""
 
 
 def failures_for_good(state: State, plan: Plan, now: float) -> tuple[tuple[str, str], ...]:

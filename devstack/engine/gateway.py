@@ -17,8 +17,9 @@ from pathlib import Path
 from devstack.core.events import Artifact, GatewayShape
 from devstack.core.model import GATEWAY, Service
 from devstack.core.routes import GatewayConfig, RoutingTable
-from devstack.core.shape import wanted_shape, wanted_table
+from devstack.core.shape import wanted_shape
 from devstack.core.state import State
+from devstack.core.table import wanted_table
 from devstack.engine.addresses import AddressBook
 from devstack.engine.nginx_features import features_of
 from devstack.engine.operations import GatewayFailed

@@ -13,6 +13,7 @@ def shop() -> History:
     core.loaded()
     core.routed()
     core.start("db.1#1")
+    core.routed()  # web is starting
     core.start("web.1#1")
     core.routed()
     core.start("idle.1#1")

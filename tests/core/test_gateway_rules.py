@@ -1,10 +1,10 @@
 """The routing table follows readiness; the configuration follows names, routes and slots."""
 
 from devstack.core import events as e
-from devstack.core.model import Endpoint, Gateway, Scheme
+from devstack.core.model import Endpoint, Gateway, Restart, Scheme
 from devstack.core.routes import Route, Target
 from devstack.core.shape import wanted_shape
-from tests.support.history import History, database, nginx, web, worker
+from tests.support.history import History, database, needs, nginx, web, worker
 
 
 def gate(*services_: object, **changes: object) -> History:
@@ -102,6 +102,71 @@ def test_what_has_no_replica_says_what_it_waits_for_and_since_when() -> None:
     core.tell(e.StopRequested("web"))
     assert core.state.gateway.setting is not None
     assert core.state.gateway.setting.waiting == {"web": "web is stopped"}
+
+
+def page(core: History, name: str = "web") -> str:
+    """What the gateway says of a service, once what is being set is in force."""
+    while core.state.gateway.setting is not None:
+        core.routed()
+    assert core.state.gateway.table is not None
+    return core.state.gateway.table.waiting[name]
+
+
+def crashed(core: History, replica: str, *tail: str) -> list[str]:
+    return core.tell(e.ReplicaExited(replica, e.Exit(3, tail=tail)))
+
+
+def test_f10_the_page_says_what_a_service_waits_for() -> None:
+    core = History()
+    core.up(nginx(), web("api", depends_on=needs("db")), worker("db"))
+    core.prepared("gateway")
+    core.start("gateway.1#1")
+    core.loaded()
+    assert page(core, "api") == "api is preparing"
+
+    core.prepared("api")
+    assert page(core, "api") == "api is waiting for db (ready)"
+    core.prepared("db")
+    core.start("db.1#1")
+    assert page(core, "api") == "api is starting"
+    core.exited("db.1#1", 1)
+    crashed(core, "api.1#1", "Error: no database")
+    assert page(core, "api") == "api is waiting for db (ready)"
+
+
+def test_f10_the_page_says_why_a_service_failed_in_one_line_without_passwords() -> None:
+    core = gate(restart=Restart.NEVER)
+    core.spawned("web.1#1")
+    crashed(core, "web.1#1", "Error: no answer from postgres://shop:s3cret@db:5432/x " + "x" * 900)
+
+    text = page(core)
+    assert text.startswith(
+        "web failed: web exited with code 3: Error: no answer from postgres://sh"
+    )
+    assert "s3cret" not in text
+    assert len(text) < 250
+
+    core.tell(e.SourceChanged("web", "source-2"))
+    core.not_prepared("web", "cannot build web: main.go:3: undefined: x\n  func main() {\nhint: y")
+    assert page(core) == "web failed: cannot build web: main.go:3: undefined: x"
+
+
+def test_f10_a_crash_loop_changes_the_page_when_the_words_change_and_not_with_each_try() -> None:
+    core = gate()
+    said: list[str] = []
+    for number in range(1, 9):
+        replica = f"web.1#{number}"
+        core.spawned(replica)
+        core.unready(replica, "nothing listens on 127.0.0.1:20011")
+        planned = crashed(core, replica, "KeyError: 'DSN'")
+        if any(line.startswith("routes") for line in planned):
+            said.append(page(core))
+        assert not [line for line in core.wait(60) if line.startswith("routes")]
+
+    assert said == [
+        "web is starting: the last replica exited with code 3: KeyError: 'DSN'",
+        "web is in a crash loop: exited with code 3: KeyError: 'DSN'",
+    ]
 
 
 def test_one_table_at_a_time_and_then_the_newest() -> None:

@@ -102,6 +102,47 @@ def test_f10_from_a_cold_start_a_page_says_what_starts_and_then_it_serves(
         assert httpx.get(f"{base}/slow", trust_env=False).status_code == 200
 
 
+TROUBLED = f"""\
+name: troubled
+gateway: {{port: 18081, routes: {{/broken: broken, /looping: looping, /needy: needy}}}}
+services:
+  broken: {{command: [{sys.executable}, -I, fail.py, "4"], restart: never}}
+  looping: {{command: [{sys.executable}, -I, fail.py, "5"]}}
+  needy: {{command: "exec sleep 1000", depends_on: [broken]}}
+"""
+FAIL = "import sys\nprint('<b>no table</b> & \"more\"')\nsys.exit(int(sys.argv[1]))\n"
+
+
+def test_f10_the_page_of_what_failed_or_waits_says_why_and_cannot_be_written_by_a_program(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "troubled"
+    folder.mkdir()
+    write_stack(folder, TROUBLED, {"fail.py": FAIL})
+    with cautious(folder) as stack:
+        stack.devstack("up", "-d")
+        eventually(lambda: stack.service("gateway")["state"] == "ready", 20)
+        base = stack.gateway
+
+        def page(path: str, **headers: str) -> str:
+            answer = httpx.get(f"{base}{path}", headers=headers, trust_env=False, timeout=10)
+            assert answer.status_code == 503
+            return answer.text
+
+        def says(path: str, words: str) -> bool:
+            return page(path).startswith(words)
+
+        last = """<b>no table</b> & "more\""""
+        eventually(lambda: says("/broken", f"broken failed: broken exited with code 4: {last}"), 20)
+        eventually(lambda: says("/needy", "needy is waiting for broken (ready)"), 20)
+        again = "looping is starting: the last replica exited with code 5"
+        eventually(lambda: says("/looping", f"{again}: {last}"), 20)
+        html = page("/broken", **BROWSER)
+        assert "&lt;b&gt;no table&lt;/b&gt; &amp; " in html
+        assert "<b>" not in html
+        assert html.count("</p>") == 1
+
+
 def test_f02_all_replicas_are_killed_under_requests_and_none_fails_once_one_is_ready(
     doors: StackUnderTest,
 ) -> None:

@@ -38,8 +38,9 @@ from devstack.core.ops import (
 from devstack.core.reconcile import leaving
 from devstack.core.reduce import reduce
 from devstack.core.routes import RoutingTable
-from devstack.core.shape import wanted_shape, wanted_table
+from devstack.core.shape import wanted_shape
 from devstack.core.state import Phase, State
+from devstack.core.table import wanted_table
 from devstack.core.template import literal
 from tests.support.history import History, cloud, database, job, needs, nginx, web, worker
 from tests.support.history import stack as make_stack

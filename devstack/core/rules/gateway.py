@@ -3,8 +3,9 @@
 from devstack.core.model import GATEWAY
 from devstack.core.ops import LoadGateway, SetRoutes
 from devstack.core.rules.draft import Draft
-from devstack.core.shape import wanted_shape, wanted_table
+from devstack.core.shape import wanted_shape
 from devstack.core.state import State
+from devstack.core.table import wanted_table
 
 
 def set_routes(state: State, draft: Draft) -> None:

@@ -1,7 +1,7 @@
 """Which revision a slot may start, and what a service waits for before it starts anything."""
 
 from devstack.core import policy
-from devstack.core.model import GATEWAY, Service, Update
+from devstack.core.model import GATEWAY, Dependency, Service, Update
 from devstack.core.state import State
 
 
@@ -50,11 +50,19 @@ def not_prepared(state: State, name: str) -> str:
     return "preparing"
 
 
-def unmet_dependency(state: State, service: Service) -> str:
-    """The first dependency that is not so far."""
+def missing_dependency(state: State, service: Service) -> Dependency | None:
+    """The first dependency of the file that is not so far."""
     for dependency in service.depends_on:
         if not state.satisfies(dependency.service, dependency.condition):
-            return f"waiting for {dependency.service} ({dependency.condition})"
+            return dependency
+    return None
+
+
+def unmet_dependency(state: State, service: Service) -> str:
+    """What a service waits for before it starts anything; empty when it may."""
+    missing = missing_dependency(state, service)
+    if missing is not None:
+        return f"waiting for {missing}"
     if service.is_balanced and state.is_listed(GATEWAY) and not state.of(GATEWAY).good:
         # nothing waits for more than the first load: a gateway that is gone for a moment comes back
         return f"waiting for {GATEWAY} (first load)"
