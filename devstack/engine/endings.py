@@ -11,7 +11,7 @@ from pathlib import Path
 from devstack.core.events import Exit
 from devstack.core.state import Replica, State
 from devstack.engine.tails import last_lines
-from devstack.gateway.listeners import Listener, listeners
+from devstack.gateway.listeners import Listener, holder_of
 from devstack.runtimes.base import ReplicaEnd
 
 MOST_PICKS = 3
@@ -58,7 +58,7 @@ def _thief(replica: Replica) -> Listener | None:
         host, _, port = literal.rpartition(":")
         if not port.isdigit():
             continue
-        for each in listeners(int(port)):
-            if each.hinders(host):
-                return each
+        thief = holder_of(host, int(port))
+        if thief is not None:
+            return thief
     return None

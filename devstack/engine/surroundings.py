@@ -9,9 +9,10 @@ from devstack.core.env import OWN_PREFIX, Variable
 from devstack.core.model import Endpoint, EngineProgram, Service, Stack
 from devstack.core.routes import Listen
 from devstack.core.template import Reference, Template
-from devstack.engine.addresses import AddressBook, Consumer, UnknownReference
-from devstack.engine.ports import is_free
+from devstack.engine.addresses import LOOPBACK, AddressBook, Consumer, UnknownReference
+from devstack.engine.ports import Bindable, is_free, try_bind
 from devstack.engines.base import EngineSpec
+from devstack.gateway.listeners import holder_of
 from devstack.runtimes.process.programs import CannotLaunch
 
 
@@ -34,11 +35,8 @@ class StackSurroundings:
         for endpoint, ports in self.book.slot_ports(service, slot):
             free = next((p for p in ports if p not in self._taken and is_free(p)), None)
             if free is None:
-                numbers = ", ".join(map(str, ports))
-                raise CannotLaunch(
-                    f"cannot start {service.name}: {_in_use(ports)}{numbers} in use by other programs",
-                    permanent=False,
-                )
+                why = self._all_taken(ports)
+                raise CannotLaunch(f"cannot start {service.name}: {why}", permanent=False)
             chosen[endpoint.name] = free
         for port in chosen.values():
             self._taken[port] = replica
@@ -55,6 +53,26 @@ class StackSurroundings:
         """The replica is gone."""
         for port in [p for p, owner in self._taken.items() if owner == replica]:
             del self._taken[port]
+
+    def _all_taken(self, ports: tuple[int, ...]) -> str:
+        """Who has the ports that a replica could have got, and what would help."""
+        if len(ports) > 1:
+            told = ", ".join(f"{port} {self._taken_by(port)}".rstrip() for port in ports)
+            return f"all ports of its slot are in use: {told}\nhint: stop what has one of them"
+        (port,) = ports
+        if try_bind(LOOPBACK, port) is Bindable.FORBIDDEN:
+            return f"port {port} is {Bindable.FORBIDDEN}"
+        return (
+            f"port {port} is in use {self._taken_by(port)}".rstrip() + "\n"
+            "hint: stop that; or have the program read $PORT, and write the port without 'fixed'"
+        )
+
+    def _taken_by(self, port: int) -> str:
+        replica = self._taken.get(port)
+        if replica is not None:
+            return f"by {replica}"
+        holder = holder_of(LOOPBACK, port)
+        return f"by {holder.holder}" if holder is not None else ""
 
     # ── environment ───────────────────────────────────────────────────────────────────────────
 
@@ -134,7 +152,3 @@ class StackSurroundings:
     def _current(self) -> Stack:
         assert self.stack is not None, "the stack is looked at before it was applied"
         return self.stack
-
-
-def _in_use(ports: tuple[int, ...]) -> str:
-    return "port " if len(ports) == 1 else "all ports of its slot are taken: "

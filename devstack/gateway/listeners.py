@@ -26,10 +26,12 @@ class Listener:
     """Seconds since boot at which the process started."""
 
     def __str__(self) -> str:
-        holder = (
-            f"pid {self.pid} ({self.name})" if self.pid is not None else "another user's process"
-        )
-        return f"{self.address}:{self.port} of {holder}"
+        return f"{self.address}:{self.port} of {self.holder}"
+
+    @property
+    def holder(self) -> str:
+        """`pid 4242 (node)`."""
+        return f"pid {self.pid} ({self.name})" if self.pid is not None else "another user's process"
 
     def hinders(self, address: str) -> bool:
         """Whether it keeps others from listening on `address` with the same port."""
@@ -39,6 +41,11 @@ class Listener:
 def listeners(port: int) -> list[Listener]:
     """Every listener on `port`, on whatever address."""
     return _held(tcp_sockets(TcpState.LISTEN, port), _all_pids())
+
+
+def holder_of(address: str, port: int) -> Listener | None:
+    """Who keeps others from listening on an address; None when nobody does, or it is not known."""
+    return next((each for each in listeners(port) if each.hinders(address)), None)
 
 
 def listeners_among(pids: Iterable[int], port: int | None = None) -> list[Listener]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from devstack.core.routes import GatewayConfig, Listen, RoutingTable
 from devstack.gateway.directive import Rendered
-from devstack.gateway.listeners import Listener, listeners, listeners_among
+from devstack.gateway.listeners import Listener, holder_of, listeners_among
 from devstack.gateway.render import all_listens, render
 from devstack.gateway.script import place_script
 from devstack.gateway.settings import CANDIDATE_NAME, GatewaySettings
@@ -147,11 +147,9 @@ def _try_bind(at: Listen) -> BusyListen | None:
     except OSError as exc:
         if exc.errno != errno.EADDRINUSE:
             return BusyListen(at, (exc.strerror or str(exc)).lower(), None)
-        holder = next((each for each in listeners(at.port) if each.hinders(at.address)), None)
-        if holder is None:
-            return BusyListen(at, f"port {at.port} is in use", None)
-        who = f"pid {holder.pid} ({holder.name})" if holder.pid is not None else "another user"
-        return BusyListen(at, f"port {at.port} is in use by {who}", holder)
+        holder = holder_of(at.address, at.port)
+        who = f" by {holder.holder}" if holder is not None else ""
+        return BusyListen(at, f"port {at.port} is in use{who}", holder)
     return None
 
 

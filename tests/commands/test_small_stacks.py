@@ -429,7 +429,8 @@ services:
                 lambda: r if "in use" in (r := stack.service("alpha")["reason"] or "") else "",
                 "status says that the ports are taken",
             )
-            assert str(os.getpid()) in reason or str(ports[0]) in reason, reason
+            assert f"{ports[0]} by pid {os.getpid()} (" in reason, reason
+            assert "hint: stop what has one of them" in stack.devstack("why", "alpha").out
     stack.devstack("restart", "alpha")
     assert ask(stack.gateway, "/")[0] == 200
 

@@ -3,7 +3,7 @@
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,7 +102,7 @@ def test_old_and_new_replicas_of_a_slot_coexist_until_all_four_are_taken(tmp_pat
     given = [found.ports_for(f"web.1#{n}", WEB, 1)["main"] for n in range(1, 5)]
     assert given == numbers(found)
 
-    with pytest.raises(CannotLaunch, match="all ports of its slot are taken") as refused:
+    with pytest.raises(CannotLaunch, match="all ports of its slot are in use") as refused:
         found.ports_for("web.1#5", WEB, 1)
     assert not refused.value.permanent
 
@@ -121,14 +121,39 @@ def test_an_adopted_replica_keeps_what_it_has(tmp_path: Path) -> None:
     assert found.ports_for("web.1#3", WEB, 1) == {"main": first}
 
 
-def test_a_fixed_port_in_use_is_told_by_its_number(tmp_path: Path) -> None:
+def test_c05_a_fixed_port_in_use_is_told_with_who_has_it(tmp_path: Path) -> None:
     with listening(0) as server:
         port = server.getsockname()[1]
         fixed = service("old", Endpoint("main", port, fixed=True))
         found = surroundings(tmp_path)
 
-        with pytest.raises(CannotLaunch, match=f"cannot start old: port {port} in use by other"):
+        with pytest.raises(CannotLaunch) as refused:
             found.ports_for("old.1#1", fixed, 1)
+
+    name = Path("/proc/self/comm").read_text().strip()
+    told, hint = str(refused.value).splitlines()
+    assert told == f"cannot start old: port {port} is in use by pid {os.getpid()} ({name})"
+    assert hint == (
+        "hint: stop that; or have the program read $PORT, and write the port without 'fixed'"
+    )
+
+
+def test_c05_each_taken_port_of_a_slot_is_told_with_who_has_it(tmp_path: Path) -> None:
+    found = surroundings(tmp_path)
+    first, *others = numbers(found)
+    found.ports_for("web.1#1", WEB, 1)
+    with ExitStack() as stack:
+        for port in others:
+            stack.enter_context(listening(port))
+        with pytest.raises(CannotLaunch) as refused:
+            found.ports_for("web.1#2", WEB, 1)
+
+    told, hint = str(refused.value).splitlines()
+    assert told.startswith(
+        "cannot start web: all ports of its slot are in use: "
+        f"{first} by web.1#1, {others[0]} by pid {os.getpid()} ("
+    )
+    assert hint == "hint: stop what has one of them"
 
 
 def test_the_environment_is_the_shells_less_devstacks_own(tmp_path: Path) -> None:

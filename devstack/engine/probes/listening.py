@@ -7,7 +7,7 @@ names the pid, and a replica that listens elsewhere is told what would help.
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from devstack.gateway.listeners import Listener, listeners, listeners_among
+from devstack.gateway.listeners import Listener, holder_of, listeners_among
 from devstack.gateway.sockdiag import TcpState, tcp_sockets
 
 
@@ -44,9 +44,9 @@ def look(service: str, port: int, host: str, own: Collection[int]) -> Listening:
     best = _best(ours, host)
     if best is not None:
         return Listening(_literal(best, host, port), inode=best.inode)
-    strangers = [each for each in listeners(port) if each.hinders(host)]
-    if strangers:
-        return Listening(None, f"port {port} is in use by {_name(strangers[0])}, not by {service}")
+    stranger = holder_of(host, port)
+    if stranger is not None:
+        return Listening(None, f"port {port} is in use by {stranger.holder}, not by {service}")
     return Listening(None, f"nothing listens on {host}:{port}")
 
 
@@ -85,9 +85,3 @@ def _best(found: list[Listener], host: str) -> Listener | None:
 def _literal(listener: Listener, host: str, port: int) -> str:
     address = host if listener.hinders(host) else listener.address
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-
-
-def _name(listener: Listener) -> str:
-    if listener.pid is None:
-        return "another user's process"
-    return f"pid {listener.pid} ({listener.name})"
