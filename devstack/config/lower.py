@@ -14,7 +14,11 @@ from devstack.config.servers import lower_broker, lower_database
 from devstack.config.services import lower_service
 from devstack.config.source import Section
 from devstack.config.validate import Checked
-from devstack.core.model import GATEWAY, Gateway, Service
+from devstack.core.model import GATEWAY, Gateway, Kind, Service
+from devstack.core.policy import MOST_ADDRESSES
+
+_SECTIONS = {Kind.DATABASE: "databases", Kind.BROKER: "broker"}
+"""Where services of a kind stand; all others under `services`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +49,23 @@ def lower(
         services.setdefault(name, lower_broker(ground, name, broker))
     gateway = None if file.gateway is None else lower_gateway(ground, file.gateway, services)
     _check_fixed_ports(ground, gateway, services)
+    _check_addresses(ground, services)
     if gateway is not None or any(service.is_balanced for service in services.values()):
         where = "" if gateway is None else str(tree.key_place(GATEWAY))
         services[GATEWAY] = gateway_service(gateway, where)
     return Lowered(services, gateway, tuple(ground.env_files))
+
+
+def _check_addresses(ground: Ground, services: Mapping[str, Service]) -> None:
+    dialled = [s for s in services.values() if any(not e.fixed for e in s.endpoints)]
+    if len(dialled) > MOST_ADDRESSES:
+        first = dialled[MOST_ADDRESSES]
+        ground.report.error(
+            ground.key_place(_SECTIONS.get(first.kind, "services"), first.name),
+            f"'{first.name}' is one too many: a stack has addresses for {MOST_ADDRESSES} services "
+            "with a port",
+            "write 'port: none' for those that nobody dials, or make it two stacks",
+        )
 
 
 def _check_fixed_ports(

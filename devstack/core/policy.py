@@ -11,6 +11,8 @@ FLAPPING_CHANGES = 4
 FLAPPING_WINDOW_SECONDS = 60.0
 ROUTES_RETRY_SECONDS = 0.2
 LOAD_RETRY_SECONDS = 5.0
+MOST_ADDRESSES = 253
+"""Services of one stack that can have an address of their own: 2 to 254 of a /24 network."""
 PORTS_PER_SLOT = 4
 """One current replica and up to three draining."""
 

@@ -58,9 +58,18 @@ class AddressBook:
     """Addresses of one stack. `assign` decides, everything else looks up."""
 
     def __init__(
-        self, identity: Identity, memory: Path, *, names: bool, engine_url: EngineUrl
+        self,
+        identity: Identity,
+        memory: Path,
+        *,
+        names: bool,
+        engine_url: EngineUrl,
+        others: Callable[[], tuple[Identity, ...]],
     ) -> None:
         self._identity = identity
+        self._others = others
+        self._is_new_run = True
+        """Nothing of this stack listens yet: what does is somebody else's."""
         self._memory = memory
         self._engine_url = engine_url
         self.names = names
@@ -74,6 +83,7 @@ class AddressBook:
 
     def recall(self) -> None:
         """Take the addresses of the run that is being adopted as they are."""
+        self._is_new_run = False
         try:
             raw = json.loads(self._memory.read_text())
             listens = {key: Listen(*value) for key, value in raw["listens"].items()}
@@ -86,6 +96,9 @@ class AddressBook:
     def assign(self, stack: Stack) -> None:
         """Give every endpoint of a stack its address; those that have one keep it."""
         self._stack = stack
+        self._identity.make_room(stack.services)
+        if self._is_new_run:
+            self._identity.keep_apart(self._others())
         wanted: dict[str, Listen] = {}
         for name, service in stack.services.items():
             if name == GATEWAY:
@@ -112,6 +125,7 @@ class AddressBook:
         for service in stack.services.values():
             if service.is_engine:
                 self.password(service)  # made now, so that it is kept before anybody is told
+        self._is_new_run = False
         self._remember()
 
     def _could_be(self, name: str, endpoint: Endpoint, key: str, kept: Listen) -> bool:
@@ -129,13 +143,26 @@ class AddressBook:
             verdict = try_bind(own, endpoint.port)
             if verdict is Bindable.YES:
                 return Listen(own, endpoint.port)
-            port = self._identity.dialled_port(key, is_free)
+            port = self._dialled_port(name, key)
             self._fallbacks[key] = (
                 f"{name} is dialled at {LOOPBACK}:{port}: port {endpoint.port} on its own address "
                 f"is {verdict}"
             )
             return Listen(LOOPBACK, port)
-        return Listen(LOOPBACK, self._identity.dialled_port(key, is_free))
+        return Listen(LOOPBACK, self._dialled_port(name, key))
+
+    def _dialled_port(self, name: str, key: str) -> int:
+        """The port of the checkout; another one when it is taken as a run begins, which is told."""
+        had = self._identity.dialled.get(key)
+        is_lost = had is not None and (had in self._identity.of_others or not is_free(had))
+        if not self._is_new_run or not is_lost:
+            return self._identity.dialled_port(key, is_free)
+        del self._identity.dialled[key]
+        port = self._identity.dialled_port(key, is_free)
+        self._fallbacks[key] = (
+            f"{name} is now dialled at {LOOPBACK}:{port}: {had}, which it had, is in use"
+        )
+        return port
 
     def _keeps_gateway(self, port: int, fixed: bool) -> bool:
         kept = self.gateway_listen
@@ -147,8 +174,7 @@ class AddressBook:
         if fixed or try_bind(LOOPBACK, port) is Bindable.YES:
             return Listen(LOOPBACK, port)
         own = self._identity.gateway_port
-        if own is None or not is_free(own):
-            del own
+        if own is None or own in self._identity.of_others or not is_free(own):
             self._identity.dialled.pop(GATEWAY, None)
             self._identity.gateway_port = self._identity.dialled_port(GATEWAY, is_free)
         assert self._identity.gateway_port is not None

@@ -17,6 +17,7 @@ from devstack.engine.endings import Endings
 from devstack.engine.folders import Folders
 from devstack.engine.gateway import NginxGateway
 from devstack.engine.identity import Identity
+from devstack.engine.neighbours import identities_of_others
 from devstack.engine.operations import Operations, Prober
 from devstack.engine.ports import are_free
 from devstack.engine.probes.prober import ReplicaProber
@@ -80,7 +81,13 @@ def assemble(
     known = identities.load(folders.identity)
     identity = known or identities.choose(places.stack_id, are_free)
     link = KeeperLink(places, open_files=open_files, notice=notice, starting=starting)
-    book = AddressBook(identity, folders.addresses, names=False, engine_url=engine_url)
+    book = AddressBook(
+        identity,
+        folders.addresses,
+        names=False,
+        engine_url=engine_url,
+        others=lambda: identities_of_others(places),
+    )
     surroundings = StackSurroundings(book)
     runtime = ProcessRuntime(
         link=link,

@@ -9,16 +9,18 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
 
-from devstack.core.policy import PORTS_PER_SLOT
+from devstack.core.policy import MOST_ADDRESSES, PORTS_PER_SLOT
 
 FIRST_PORT, LAST_PORT = 10240, 32767
 """Outside the ephemeral range (32768-60999 by default), above what people dial by habit."""
 BLOCK = 512
+HOSTS = range(2, 2 + MOST_ADDRESSES)
+"""Last numbers of the addresses that services of a stack get."""
 NETWORKS = 1 << 14
 """/24 networks in 127.64.0.0/10."""
 
@@ -48,15 +50,36 @@ class Identity:
     passwords: dict[str, str] = field(default_factory=dict)
     gateway_port: int | None = None
     first_port: int = 0
+    of_others: frozenset[int] = field(default=frozenset(), repr=False, compare=False)
+    """Ports of other running stacks; not kept, and known since the start of the run."""
     saved: str = field(default="", repr=False, compare=False)
     """What was written last."""
 
+    @property
+    def numbers(self) -> frozenset[int]:
+        """Every port that was given out."""
+        slots = {port for ports in self.ports.values() for port in ports}
+        return frozenset(slots | set(self.dialled.values()))
+
+    def keep_apart(self, others: Collection["Identity"]) -> None:
+        """Take none of the ports that other running stacks have, and new ones from no block of theirs."""
+        self.of_others = frozenset(port for other in others for port in other.numbers)
+        theirs = {other.first_port for other in others}
+        if self.first_port in theirs:
+            blocks = self._candidates()[::BLOCK]
+            self.first_port = next((b for b in blocks if b not in theirs), self.first_port)
+
     def host(self, service: str) -> str:
-        """The loopback address of a service."""
+        """The loopback address of a service; `make_room` before leaves one for each of a stack."""
         if service not in self.hosts:
             taken = set(self.hosts.values())
-            self.hosts[service] = next(n for n in range(2, 255) if n not in taken)
+            self.hosts[service] = next(n for n in HOSTS if n not in taken)
         return f"{self.network}.{self.hosts[service]}"
+
+    def make_room(self, services: Collection[str]) -> None:
+        """Forget the addresses of services that are no longer there, where they would run out."""
+        if len(self.hosts.keys() | set(services)) > len(HOSTS):
+            self.hosts = {name: n for name, n in self.hosts.items() if name in services}
 
     def password(self, service: str) -> str:
         """The generated password of a database."""
@@ -67,17 +90,17 @@ class Identity:
     def slot_ports(self, key: str, avoid: frozenset[int]) -> tuple[int, ...]:
         """The ports of a slot, none of them equal to a number that somebody dials."""
         known = self.ports.get(key, [])
-        if len(known) == PORTS_PER_SLOT and not avoid.intersection(known):
+        if len(known) == PORTS_PER_SLOT and not (avoid | self.of_others).intersection(known):
             return tuple(known)
-        taken = {p for ports in self.ports.values() for p in ports} | set(self.dialled.values())
-        fresh = [p for p in self._candidates() if p not in taken and p not in avoid]
+        taken = self.numbers | self.of_others | avoid
+        fresh = [p for p in self._candidates() if p not in taken]
         self.ports[key] = fresh[:PORTS_PER_SLOT]
         return tuple(self.ports[key])
 
     def dialled_port(self, key: str, is_free: Callable[[int], bool]) -> int:
         """A stable port on 127.0.0.1 for a service that has no address of its own."""
         if key not in self.dialled:
-            taken = {p for ports in self.ports.values() for p in ports} | set(self.dialled.values())
+            taken = self.numbers | self.of_others
             candidates = self._candidates()
             # from the end of the checkout's own block, where slots come last, then from elsewhere
             ordered = [*reversed(candidates[:BLOCK]), *reversed(candidates[BLOCK:])]
@@ -121,16 +144,22 @@ def load(path: Path) -> Identity | None:
     password that a data folder still has.
     """
     try:
-        raw = json.loads(path.read_text())
-        known = {name: raw[name] for name, kind in _KEPT.items() if isinstance(raw[name], kind)}
-        if len(known) == len(_KEPT):
-            return Identity(**known)
+        identity = read(path)
     except FileNotFoundError:
         return None
+    if identity is None:
+        path.rename(path.with_suffix(f".bad-{int(time.time())}"))
+    return identity
+
+
+def read(path: Path) -> Identity | None:
+    """The identity in a file that may be another stack's; None when it is none. Raises OSError."""
+    try:
+        raw = json.loads(path.read_text())
+        known = {name: raw[name] for name, kind in _KEPT.items() if isinstance(raw[name], kind)}
     except (ValueError, TypeError, KeyError):
-        pass
-    path.rename(path.with_suffix(f".bad-{int(time.time())}"))
-    return None
+        return None
+    return Identity(**known) if len(known) == len(_KEPT) else None
 
 
 def save(identity: Identity, path: Path) -> None:

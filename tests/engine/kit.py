@@ -61,5 +61,17 @@ def identity_here(network: str = "127.101.77") -> Identity:
     return Identity(network=network, first_port=first)
 
 
-def book_of(folder: Path, identity: Identity, *, names: bool = True) -> AddressBook:
-    return AddressBook(identity, folder / "addresses.json", names=names, engine_url=engine_url)
+def book_of(
+    folder: Path,
+    identity: Identity,
+    *,
+    names: bool = True,
+    others: tuple[Identity, ...] = (),
+) -> AddressBook:
+    return AddressBook(
+        identity,
+        folder / "addresses.json",
+        names=names,
+        engine_url=engine_url,
+        others=lambda: others,
+    )

@@ -1,6 +1,7 @@
 """Where a service is reached, with names and without, and what happens to a number that is taken."""
 
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,74 @@ def test_without_names_everybody_is_on_127_0_0_1_with_a_stable_port(tmp_path: Pa
     (tmp_path / "other-run").mkdir()
     again.assign(stack_of(web, api))
     assert again.listen("web", MAIN) == first
+
+
+def test_without_names_a_taken_port_is_left_for_another_at_the_start_of_a_run_and_told(
+    tmp_path: Path,
+) -> None:
+    identity = identity_here()
+    stack = stack_of(service("web", MAIN), database("db"))
+    before = book_of(tmp_path, identity, names=False)
+    before.assign(stack)
+    had = before.listen("web", MAIN)
+    with socket.create_server((had.address, had.port)):
+        # it may be the stack's own: nothing moves in a run, nor when one is taken over
+        before.assign(stack)
+        adopting = book_of(tmp_path, identity, names=False)
+        adopting.recall()
+        adopting.assign(stack)
+        assert before.listen("web", MAIN) == adopting.listen("web", MAIN) == had
+
+        book = book_of(tmp_path, identity, names=False)
+        book.assign(stack)
+        moved = book.listen("web", MAIN)
+        assert moved.port != had.port
+        assert book.problems == (
+            f"web is now dialled at 127.0.0.1:{moved.port}: {had.port}, which it had, is in use",
+        )
+        assert book.listen("db", Endpoint("main", 5432)) == before.listen(
+            "db", Endpoint("main", 5432)
+        )
+    following = book_of(tmp_path, identity, names=False)
+    following.assign(stack)
+    assert following.listen("web", MAIN) == moved
+    assert following.problems == ()
+
+
+def test_two_checkouts_that_chose_the_same_ports_have_different_ones_when_both_run(
+    tmp_path: Path,
+) -> None:
+    """Neither listens yet: what the other has is known by its identity, not by a test alone."""
+    stack = stack_of(service("web", MAIN), database("db"))
+    first = identity_here()
+    book = book_of(tmp_path, first, names=False)
+    book.assign(stack)
+    web = stack.services["web"]
+    ports = [p for _, found in book.slot_ports(web, 1) for p in found]
+    second = replace(first, dialled=dict(first.dialled), ports=dict(first.ports))
+
+    other = book_of(tmp_path, second, names=False, others=(first,))
+    other.assign(stack)
+
+    assert second.first_port != first.first_port
+    assert not first.numbers & set(second.dialled.values())
+    assert not set(ports) & {p for _, found in other.slot_ports(web, 1) for p in found}
+    assert len(other.problems) == 2
+    for own, running in ((first, second), (second, first)):
+        again = book_of(tmp_path, own, names=False, others=(running,))
+        again.assign(stack)
+        assert again.problems == (), "now they differ for good"
+
+
+def test_numbers_of_services_that_are_no_longer_there_are_given_out_again(tmp_path: Path) -> None:
+    identity = identity_here()
+    for name in range(253):
+        identity.host(f"earlier-{name}")
+    book = book_of(tmp_path, identity)
+
+    book.assign(stack_of(service("web", MAIN), service("api", MAIN)))
+
+    assert book.listen("web", MAIN).address != book.listen("api", MAIN).address
 
 
 def test_a_busy_address_falls_back_to_127_0_0_1_and_says_so_once(tmp_path: Path) -> None:

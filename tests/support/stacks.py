@@ -50,6 +50,8 @@ class StackUnderTest:
     runtime: Path
     file: str = "stack.yaml"
     extra: dict[str, str] = field(default_factory=dict)
+    prefix: tuple[str, ...] = ()
+    """What commands are run with, such as `unshare` and its options."""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -62,7 +64,8 @@ class StackUnderTest:
 
     def command(self, *words: str) -> list[str]:
         """A command line of devstack; isolated (-I), so that nothing of the test leaks in."""
-        return [sys.executable, "-I", str(REPOSITORY / "devstack" / "__main__.py"), *words]
+        own = [sys.executable, "-I", str(REPOSITORY / "devstack" / "__main__.py"), *words]
+        return [*self.prefix, *own]
 
     def devstack(self, *words: str, code: int | None = 0, seconds: float = UP_SECONDS) -> Result:
         """Run a command to its end; fails the test when it ends with another code."""
