@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 USAGE = """\
 usage: devstack scale NAME=N… [--no-wait] [--timeout SECONDS]
 
-Returns when N replicas serve. The number stays until devstack down; NAME=file goes back to the
+Returns when N replicas (200 at most) serve. The number stays until devstack down; NAME=file goes back to the
 stack file's.
 
   --no-wait            return at once

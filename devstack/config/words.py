@@ -18,6 +18,7 @@ from devstack.config.dotenv import ENV_NAME
 from devstack.config.problems import Report, did_you_mean
 from devstack.config.source import Items, Scalar, Section
 from devstack.core.model import Kind, Restart, RuntimeName, Scheme, Update
+from devstack.core.policy import MOST_REPLICAS
 from devstack.core.template import Template
 
 NAME_PATTERN: Final = r"[a-z][a-z0-9-]{0,39}"
@@ -352,7 +353,7 @@ Port = Annotated[int, Word(read_port, {"anyOf": [_PORT_NUMBER_JSON, _VARIABLE_JS
 Duration = Annotated[float, Word(read_duration, _DURATION_JSON)]
 PositiveDuration = Annotated[float, Word(read_positive_duration, _DURATION_JSON)]
 Count = Annotated[int, whole_number(1, 1000)]
-Replicas = Annotated[int, whole_number(0, 200)]
+Replicas = Annotated[int, whole_number(0, MOST_REPLICAS)]
 Signal = Annotated[
     str, Word(read_signal, {"type": "string", "pattern": rf"^(SIG)?({'|'.join(SIGNALS)})$|\$\{{"})
 ]

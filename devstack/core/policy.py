@@ -13,6 +13,8 @@ ROUTES_RETRY_SECONDS = 0.2
 LOAD_RETRY_SECONDS = 5.0
 MOST_ADDRESSES = 253
 """Services of one stack that can have an address of their own: 2 to 254 of a /24 network."""
+MOST_REPLICAS = 200
+"""Of one service: each slot has four ports of the checkout for good."""
 PORTS_PER_SLOT = 4
 """One current replica and up to three draining."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from devstack.api.control import EnvLine, Outcome, Told, UpRequest
 from devstack.core import events as e
+from devstack.core import policy
 from devstack.core.env import masked
 from devstack.core.model import Kind
 from devstack.core.ops import Plan
@@ -358,6 +359,11 @@ def _cannot_scale(kind: Kind, fixed: bool, service: str, replicas: int | None) -
     """Why a service must not be scaled; None when it may."""
     if kind is not Kind.SERVICE:
         return Outcome(2, (f"cannot scale {service}: it is a {kind}",))
+    if replicas is not None and replicas > policy.MOST_REPLICAS:
+        most = policy.MOST_REPLICAS
+        return Outcome(
+            2, (f"cannot scale {service} to {replicas}: {most} at most, as in the stack file",)
+        )
     if fixed and replicas is not None and replicas > 1:
         return Outcome(
             2,

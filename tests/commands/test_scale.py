@@ -111,6 +111,7 @@ def test_scaling_to_nothing_stops_and_the_gateway_says_so(village: StackUnderTes
         pytest.param("gateway=2", "it is a gateway", id="gateway"),
         pytest.param("once=2", "it is a job", id="job"),
         pytest.param("hall=2", "it listens on a fixed port", id="fixed-port"),
+        pytest.param("alpha=201", "cannot scale alpha to 201: 200 at most", id="too-many"),
         pytest.param("alhpa=2", "did you mean 'alpha'?", id="unknown"),
         pytest.param("alpha=many", "cannot read 'alpha=many'", id="no-number"),
         pytest.param("alpha", "cannot read 'alpha'", id="no-count"),
