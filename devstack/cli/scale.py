@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 USAGE = """\
 usage: devstack scale NAME=N… [--no-wait] [--timeout SECONDS]
 
-Returns when N replicas (200 at most) serve. The number stays until devstack down; NAME=file goes back to the
-stack file's.
+Returns when N replicas (200 at most) serve. The number stays until devstack down; NAME=file goes
+back to the stack file's.
 
   --no-wait            return at once
   --timeout SECONDS    wait no longer (300)

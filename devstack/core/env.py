@@ -71,6 +71,13 @@ def variable_prefix(name: str) -> str:
     return name.upper().replace("-", "_")
 
 
+def port_variable(service: Service, endpoint: str) -> str:
+    """The variable that tells a replica the port of an endpoint: `PORT`, or `PORT_ADMIN`."""
+    main = service.main_endpoint
+    is_main = main is not None and main.name == endpoint
+    return "PORT" if is_main else f"PORT_{variable_prefix(endpoint)}"
+
+
 def injected(service: Service, stack: Stack, lookup: Lookup) -> list[tuple[str, str, str]]:
     """(name, value, origin) of what devstack gives a service, `PORT` aside."""
     found: list[tuple[str, str, str]] = [

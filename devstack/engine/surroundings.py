@@ -109,14 +109,11 @@ class StackSurroundings:
         main = service.main_endpoint
         if main is None or service.is_engine:
             return {}
-        assigned = {
-            f"PORT_{env.variable_prefix(name)}": str(port)
+        return {
+            env.port_variable(service, name): str(port)
             for name, port in ports.items()
-            if name != main.name
+            if name != main.name or not main.fixed
         }
-        if main.name in ports and not main.fixed:
-            assigned["PORT"] = str(ports[main.name])
-        return assigned
 
     def _lookup(self, reference: Reference, service: Service, ports: Mapping[str, int]) -> str:
         return self.book.lookup(reference, me=service, ports=dict(ports), consumer=Consumer.VIEW)

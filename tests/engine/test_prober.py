@@ -60,6 +60,7 @@ class Scripted:
     query_answer: str = ""
     log: list[str] = field(default_factory=list)
     loaded: list[str] = field(default_factory=list)
+    looks: int = 0
     running: int = 0
     most_running: int = 0
     runs: int = 0
@@ -67,6 +68,7 @@ class Scripted:
 
     async def own_pids(self, replica: str) -> frozenset[int]:
         assert replica == REPLICA
+        self.looks += 1
         return frozenset(self.own)
 
     async def run(
@@ -251,14 +253,62 @@ def test_nothing_at_all_is_told_with_the_address() -> None:
     assert look("web", port, "127.0.0.1", {ME}).reason == f"nothing listens on 127.0.0.1:{port}"
 
 
+def service_on(*endpoints: Endpoint) -> Service:
+    return Service("orders", Kind.SERVICE, SourceProgram(None), endpoints=endpoints)
+
+
+WEB, ADMIN, OLD = Endpoint("web", 8080), Endpoint("admin", 9090), Endpoint("old", 21034, fixed=True)
+
+
 def test_a_replica_that_listens_elsewhere_is_told_what_would_help() -> None:
     with foreign() as (pid, port):
-        text = elsewhere("orders", 21034, {pid})
-    assert text == (
-        f"orders listens on 127.0.0.1:{port}, not on $PORT (21034): "
-        f"read PORT, or set port: {{fixed: {port}}}"
-    )
-    assert elsewhere("orders", 21034, set()) == ""
+        for silent, others, words in (
+            (WEB, (), f"not on $PORT (21034): read PORT, or set port: {{fixed: {port}}}"),
+            (
+                ADMIN,
+                (WEB,),
+                f"not on $PORT_ADMIN (21034): read PORT_ADMIN, or set admin: {{fixed: {port}}}",
+            ),
+            (OLD, (), f"not on its fixed port 21034: set port: {{fixed: {port}}}"),
+        ):
+            service = service_on(*others, silent)
+            text = elsewhere(service, silent.name, {silent.name: 21034}, {pid})
+            assert text == f"orders listens on 127.0.0.1:{port}, {words}"
+    assert elsewhere(service_on(WEB), "web", {"web": 21034}, set()) == ""
+
+
+def test_a_port_on_which_a_replica_listens_rightly_is_no_advice_for_another() -> None:
+    with foreign() as (pid, port):
+        told = {"web": 21034, "admin": port}
+        assert elsewhere(service_on(WEB, ADMIN), "web", told, {pid}) == ""
+
+
+def test_the_port_that_is_silent_is_explained_and_not_the_first() -> None:
+    async def scenario() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            silent = taken.getsockname()[1]
+        with foreign() as (pid, port):
+            async with Page().serving() as first, probing(Scripted(own={ME, pid})) as all_:
+                # the admin port is asked, and the program listens for it somewhere else
+                all_.watch(check(TcpProbe("e1")), first, f"127.0.0.1:{silent}")
+                told = await all_.reason("not on $PORT_E1")
+                assert f"listens on 127.0.0.1:{port}, not on $PORT_E1 ({silent})" in told.reason
+
+    asyncio.run(scenario())
+
+
+def test_a_silent_main_port_is_not_to_be_fixed_to_the_admin_port() -> None:
+    async def scenario() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            silent = taken.getsockname()[1]
+        world = Scripted()
+        async with Page().serving() as admin, probing(world) as all_:
+            all_.watch(check(ListenProbe()), f"127.0.0.1:{silent}", admin)
+            await eventually_async(lambda: world.looks >= 3, 20)
+            told = {event.reason for event in all_.of(ReadinessChanged)}
+            assert told == {f"nothing listens on 127.0.0.1:{silent}"}
+
+    asyncio.run(scenario())
 
 
 def test_listeners_that_other_machines_reach_are_told_apart() -> None:

@@ -4,9 +4,11 @@ The port must be listened on by one of the replica's own processes; a foreign li
 names the pid, and a replica that listens elsewhere is told what would help.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from devstack.core.env import port_variable
+from devstack.core.model import Service
 from devstack.gateway.listeners import Listener, holder_of, listeners_among
 from devstack.gateway.sockdiag import TcpState, tcp_sockets
 
@@ -50,17 +52,26 @@ def look(service: str, port: int, host: str, own: Collection[int]) -> Listening:
     return Listening(None, f"nothing listens on {host}:{port}")
 
 
-def elsewhere(service: str, port: int, own: Collection[int]) -> str:
-    """What to say when the replica listens, but not on the port it was given; empty when it does not."""
-    found = sorted(listeners_among(own), key=lambda each: each.port)
-    if not found:
+def elsewhere(
+    service: Service, endpoint: str, ports: Mapping[str, int], own: Collection[int]
+) -> str:
+    """What to say when the replica does not listen on the port of an endpoint, but somewhere else.
+
+    `ports` are those it was given, by endpoint: where it listens on one of them, it does so rightly.
+    Empty when it listens nowhere else.
+    """
+    others = [each for each in listeners_among(own) if each.port not in ports.values()]
+    if not others:
         return ""
-    other = found[0]
+    other = min(others, key=lambda each: each.port)
     where = f"[{other.address}]" if ":" in other.address else other.address
-    return (
-        f"{service} listens on {where}:{other.port}, not on $PORT ({port}): "
-        f"read PORT, or set port: {{fixed: {other.port}}}"
-    )
+    setting = "port" if len(service.endpoints) == 1 else endpoint
+    fix = f"set {setting}: {{fixed: {other.port}}}"
+    listens = f"{service.name} listens on {where}:{other.port}"
+    if any(each.fixed and each.name == endpoint for each in service.endpoints):
+        return f"{listens}, not on its fixed port {ports[endpoint]}: {fix}"
+    variable = port_variable(service, endpoint)
+    return f"{listens}, not on ${variable} ({ports[endpoint]}): read {variable}, or {fix}"
 
 
 def beyond_loopback(own: Collection[int]) -> list[Listener]:

@@ -213,10 +213,9 @@ class ReplicaProber:
         timeout = track.check.timeout_seconds
         match probe:
             case HttpProbe(path, endpoint):
-                address = self._address(watch, endpoint)
-                self._connect(watch, track, address, http_request(path, watch.name))
+                self._connect(watch, track, endpoint, http_request(path, watch.name))
             case TcpProbe(endpoint):
-                self._connect(watch, track, self._address(watch, endpoint), None)
+                self._connect(watch, track, endpoint, None)
             case ListenProbe():
                 self._ask_listeners(watch, track)
             case UptimeProbe(seconds):
@@ -259,14 +258,12 @@ class ReplicaProber:
             self._tell(watch, track)
         return True
 
-    def _address(self, watch: _Watch, endpoint: str | None) -> str | None:
-        if endpoint is not None:
-            return watch.addresses.get(endpoint)
-        return next(iter(watch.addresses.values()), None)
-
     def _connect(
-        self, watch: _Watch, track: Track, address: str | None, request: bytes | None
+        self, watch: _Watch, track: Track, endpoint: str | None, request: bytes | None
     ) -> None:
+        """Connect to an endpoint, the main one when none is named."""
+        name = endpoint if endpoint is not None else next(iter(watch.addresses), "")
+        address = watch.addresses.get(name)
         if address is None:
             self._result(watch, track, False, "it has no port to ask")
             return
@@ -274,7 +271,7 @@ class ReplicaProber:
         def done(passed: bool, reason: str) -> None:
             watch.sockets.remove(probe)
             if not passed and reason.startswith("nothing listens"):
-                self._spawn(watch, self._explain_silence(watch, track, reason))
+                self._spawn(watch, self._explain_silence(watch, track, name, reason))
             else:
                 self._result(watch, track, passed, reason)
 
@@ -286,14 +283,14 @@ class ReplicaProber:
     def _ask_listeners(self, watch: _Watch, track: Track) -> None:
         """Cheap first: does anything listen at all; is it the socket that was found before."""
         for name, literal in watch.addresses.items():
-            port = int(literal.rpartition(":")[2])
+            port = _port(literal)
             inode = watch.inodes.get(port)
             if inode is not None and still_listens(port, inode):
                 continue
             if not somebody_listens(port):
                 watch.inodes.pop(port, None)
                 reason = f"nothing listens on {literal}"
-                self._spawn(watch, self._explain_silence(watch, track, reason))
+                self._spawn(watch, self._explain_silence(watch, track, name, reason))
                 return
             self._spawn(watch, self._look(watch, track, name, literal))
             return
@@ -308,29 +305,28 @@ class ReplicaProber:
 
     async def _find_listener(self, watch: _Watch, name: str, literal: str) -> str:
         """Find the replica's own listener; why there is none, empty when there is."""
-        host, _, port = literal.rpartition(":")
+        host, port = literal.rpartition(":")[0], _port(literal)
         own = await self._world.own_pids(watch.target.replica)
-        found = look(watch.name, int(port), host.strip("[]"), own)
+        found = look(watch.name, port, host.strip("[]"), own)
         if found.address is None:
             return found.reason
         if found.inode is not None:
-            watch.inodes[int(port)] = found.inode
+            watch.inodes[port] = found.inode
         if found.address != literal:
             watch.addresses[name] = found.address
             watch.post(ReplicaListens(watch.target.replica, tuple(watch.addresses.items())))
         return ""
 
-    async def _explain_silence(self, watch: _Watch, track: Track, reason: str) -> None:
+    async def _explain_silence(self, watch: _Watch, track: Track, name: str, reason: str) -> None:
         """Once a replica is a second old, look whether it listens on another address or port."""
         age = asyncio.get_running_loop().time() - watch.born
         if age > QUICK_SECONDS and not watch.target.service.is_engine:
             own = await self._world.own_pids(watch.target.replica)
-            name, literal = next(iter(watch.addresses.items()))
-            port = int(literal.rpartition(":")[2])
-            if somebody_listens(port):
-                reason = await self._find_listener(watch, name, literal) or reason
+            ports = {each: _port(literal) for each, literal in watch.addresses.items()}
+            if somebody_listens(ports[name]):
+                reason = await self._find_listener(watch, name, watch.addresses[name]) or reason
             else:
-                reason = elsewhere(watch.name, port, own) or reason
+                reason = elsewhere(watch.target.service, name, ports, own) or reason
         self._result(watch, track, False, reason)
 
     async def _inspect(self, watch: _Watch, track: Track) -> None:
@@ -387,6 +383,10 @@ class ReplicaProber:
         task = self._tasks.create_task(work)
         watch.tasks.add(task)
         task.add_done_callback(watch.tasks.discard)
+
+
+def _port(literal: str) -> int:
+    return int(literal.rpartition(":")[2])
 
 
 def is_traced(pid: int) -> bool:
