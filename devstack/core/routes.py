@@ -70,7 +70,7 @@ class Target:
 
     slot: int
     address: str
-    """Literal `IP:port` or `unix:/path`; a port without an upstream block is dialled literally."""
+    """Literal `IP:port`; a port without an upstream block is dialled literally."""
     replica: str = ""
     """Its id, for the access log."""
 

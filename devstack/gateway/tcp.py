@@ -99,7 +99,7 @@ def _fixed(services: list[Slots], table: RoutingTable) -> Iterator[Directive]:
         key, origin = checked_key(slots.key), f"services.{slots.service}"
         ready = table.ready.get(key, ())
         if ready:
-            servers = [literal_address(target.address).removesuffix(":") for target in ready]
+            servers = [literal_address(target.address) for target in ready]
             yield block(
                 "upstream",
                 f"ready.{key}",

@@ -14,8 +14,6 @@ from devstack.gateway.directive import UnsafeValue, checked_key, checked_port
 
 REPLICA_ADDRESS = "127.0.0.1"
 
-_UNIX = re.compile(r"unix:/[A-Za-z0-9._~/@%+,=-]+\Z")
-
 
 @dataclass(frozen=True, slots=True)
 class UpstreamBlock:
@@ -45,9 +43,7 @@ def upstream_blocks(config: GatewayConfig) -> Iterator[UpstreamBlock]:
 
 
 def literal_address(address: str) -> str:
-    """`address` as NGINX dials it: `IP:port`, `[IP]:port` or `unix:/path:`; a host name is refused."""
-    if _UNIX.match(address):
-        return address + ":"
+    """`address` as NGINX dials it: `IP:port` or `[IP]:port`; a host name is refused."""
     host, colon, port = address.rpartition(":")
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     try:
@@ -55,9 +51,7 @@ def literal_address(address: str) -> str:
         number = int(port) if colon and re.fullmatch(r"[0-9]{1,5}", port) else 0
         checked_port(number)
     except ValueError as exc:
-        raise UnsafeValue(
-            f"cannot route to {address!r}: not a literal IP:port or unix:/path"
-        ) from exc
+        raise UnsafeValue(f"cannot route to {address!r}: not a literal IP:port") from exc
     if (ip.version == 6) != (bare != host):
         raise UnsafeValue(f"cannot route to {address!r}: write an IPv6 address in brackets")
     return f"[{ip}]:{number}" if ip.version == 6 else f"{ip}:{number}"

@@ -47,7 +47,9 @@ def to_wire(table: RoutingTable, tcp_keys: frozenset[str]) -> WireTable:
     for key in sorted(table.ready.keys() | table.waiting.keys()):
         checked_key(key)
         if key in tcp_keys:
-            tcp[key] = {"r": [[_tcp_address(t), t.replica] for t in table.ready.get(key, ())]}
+            tcp[key] = {
+                "r": [[literal_address(t.address), t.replica] for t in table.ready.get(key, ())]
+            }
             continue
         entry: Entry = {
             "r": [[literal_address(t.address), _replica(t)] for t in table.ready.get(key, ())]
@@ -80,10 +82,6 @@ def _state(generation: str, entries: dict[str, Entry]) -> bytes:
     values = {"=generation": generation}
     values |= {key: _dump(entry).decode() for key, entry in entries.items()}
     return _dump({key: {"value": value} for key, value in values.items()})
-
-
-def _tcp_address(target: Target) -> str:
-    return literal_address(target.address).removesuffix(":")
 
 
 def _replica(target: Target) -> str:

@@ -114,7 +114,7 @@ def test_an_adopted_replica_keeps_what_it_has(tmp_path: Path) -> None:
     found = surroundings(tmp_path)
     first, second, *_ = numbers(found)
 
-    found.hold_ports("web.1#1", [("main", f"127.0.0.1:{first}"), ("admin", "unix:/x")])
+    found.hold_ports("web.1#1", [("main", f"127.0.0.1:{first}")])
 
     assert found.ports_for("web.1#2", WEB, 1) == {"main": second}
     found.release_ports("web.1#1")

@@ -101,14 +101,9 @@ class Replica:
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def start(self) -> None:
-        if self.address.startswith("unix:"):
-            self._server = await asyncio.start_unix_server(
-                self._accept, self.address[5:], limit=1 << 22
-            )
-        else:
-            self._server = await asyncio.start_server(
-                self._accept, self.address, self.port, limit=1 << 22
-            )
+        self._server = await asyncio.start_server(
+            self._accept, self.address, self.port, limit=1 << 22
+        )
 
     async def stop(self) -> None:
         """As a SIGKILL does: nothing listens and every connection is reset."""

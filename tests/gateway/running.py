@@ -68,12 +68,7 @@ def table(**ready: list[Replica]) -> RoutingTable:
     return RoutingTable(
         {
             key: tuple(
-                Target(
-                    slot,
-                    each.address if each.address.startswith("unix:") else _literal(each),
-                    each.name,
-                )
-                for slot, each in enumerate(some, start=1)
+                Target(slot, _literal(each), each.name) for slot, each in enumerate(some, start=1)
             )
             for key, some in ready.items()
         }

@@ -334,8 +334,6 @@ class ReplicaProber:
         reason = ""
         if watch.addresses and not watch.target.service.is_engine:
             for name, literal in list(watch.addresses.items()):
-                if literal.startswith("unix:"):
-                    continue
                 reason = reason or await self._find_listener(watch, name, literal)
         if reason:
             track.in_flight = False
