@@ -11,6 +11,9 @@ FLAPPING_CHANGES = 4
 FLAPPING_WINDOW_SECONDS = 60.0
 ROUTES_RETRY_SECONDS = 0.2
 LOAD_RETRY_SECONDS = 5.0
+WARNINGS_KEPT = 100
+"""Of one service; what was told and is no longer known is told again."""
+WARNINGS_SHOWN = 5
 MOST_ADDRESSES = 253
 """Services of one stack that can have an address of their own: 2 to 254 of a /24 network."""
 MOST_REPLICAS = 200

@@ -48,7 +48,7 @@ def tell(before: State, event: e.Event, after: State) -> Line | None:  # noqa: C
         case e.LivenessFailed(replica=replica, reason=reason):
             return Line(_service(before, replica), f"{replica} is not alive: {reason}", Tone.BAD)
         case e.ReplicaWarned(replica=replica, message=message):
-            return Line(_service(before, replica), message)
+            return _warning(before, _service(before, replica), message)
         case e.ReplicaStopRequested(replica=replica, cause=cause):
             tone = Tone.BAD if event.is_failure else Tone.INFO
             return Line(_service(before, replica), f"{replica} stops: {cause}", tone)
@@ -72,11 +72,15 @@ def tell(before: State, event: e.Event, after: State) -> Line | None:  # noqa: C
         case e.SourceChanged(service=service):
             return Line(service, "source changed")
         case e.Noted(service=service, text=text):
-            known = service is not None and text in before.of(service).warnings
-            return None if known else Line(service, text)
+            return _warning(before, service, text)
         case e.DownRequested(cause=cause):
             return Line(None, f"stopping: {cause}")
     return None
+
+
+def _warning(before: State, service: str | None, text: str) -> Line | None:
+    is_known = service is not None and text in before.of(service).warnings
+    return None if is_known else Line(service, text)
 
 
 def _service(state: State, replica: str) -> str | None:

@@ -173,7 +173,7 @@ def overdue_seconds(state: State, name: str, now: float) -> float | None:
 
 def _warnings(state: State, name: str) -> tuple[str, ...]:
     known = state.of(name)
-    found = list(known.warnings)
+    found = list(known.warnings[-policy.WARNINGS_SHOWN :])
     if known.artifact is not None:
         found += [text for text in known.artifact.warnings if text not in found]
     wanted = state.wanted_revision(name)

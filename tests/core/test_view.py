@@ -376,3 +376,23 @@ def test_what_changes_nothing_is_not_told(event: e.Event) -> None:
     ready(core)
 
     assert tell(core.state, event, core.state) is None
+
+
+def test_every_warning_is_told_once_however_many_there_are() -> None:
+    core = History()
+    ready(core)
+    told: list[str] = []
+    for _ in range(2):
+        for number in range(6):
+            for event in (
+                e.Noted(f"A{number} from env_file is overridden", "worker"),
+                e.ReplicaWarned("worker.1#1", f"listens on 0.0.0.0:{number}"),
+            ):
+                before = core.state
+                core.record(event)
+                line = tell(before, event, core.state)
+                told += [line.text] if line is not None else []
+
+    assert len(told) == len(set(told)) == 12
+    view = service_view(core.state, core.plan, "worker", core.now)
+    assert view.warnings == tuple(told[-5:])

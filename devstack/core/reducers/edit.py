@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from devstack.core import policy
 from devstack.core.state import (
     Attempts,
     Override,
@@ -42,6 +43,14 @@ def edit_replica(state: State, replica: Replica, **changes: Any) -> State:
 
 def edit_workload(state: State, name: str, **changes: Any) -> State:
     return edit_service(state, name, workload=replace(state.of(name).workload, **changes))
+
+
+def add_warning(state: State, name: str, text: str) -> State:
+    """Keep what was told to people about a service, so that it is told once."""
+    known = state.of(name).warnings
+    if text in known:
+        return state
+    return edit_service(state, name, warnings=(*known, text)[-policy.WARNINGS_KEPT :])
 
 
 def set_override(state: State, name: str, override: Override) -> State:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from devstack.core import events as e
-from devstack.core.reducers.edit import edit_service, set_override, with_item, without
+from devstack.core.reducers.edit import add_warning, edit_service, set_override, with_item, without
 from devstack.core.state import (
     Override,
     Slot,
@@ -20,10 +20,7 @@ def runtime_found(state: State, event: e.RuntimeFound) -> State:
 
 
 def noted(state: State, event: e.Noted) -> State:
-    if event.service is None or event.text in state.of(event.service).warnings:
-        return state
-    warnings = (*state.of(event.service).warnings, event.text)[-5:]
-    return edit_service(state, event.service, warnings=warnings)
+    return state if event.service is None else add_warning(state, event.service, event.text)
 
 
 def restored(state: State, event: e.Restored) -> State:

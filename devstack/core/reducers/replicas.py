@@ -6,6 +6,7 @@ from typing import Any
 from devstack.core import events as e
 from devstack.core import policy
 from devstack.core.reducers.edit import (
+    add_warning,
     edit_replica,
     edit_service,
     edit_slot,
@@ -149,12 +150,7 @@ def liveness_failed(state: State, event: e.LivenessFailed) -> State:
 
 def replica_warned(state: State, event: e.ReplicaWarned) -> State:
     replica = state.replicas.get(event.replica)
-    if replica is None:
-        return state
-    warnings = state.of(replica.service).warnings
-    if event.message in warnings:
-        return state
-    return edit_service(state, replica.service, warnings=(*warnings, event.message)[-5:])
+    return state if replica is None else add_warning(state, replica.service, event.message)
 
 
 def replica_drain_requested(state: State, event: e.ReplicaDrainRequested) -> State:
