@@ -89,13 +89,8 @@ def _agree(folders: list[str], *, is_agreed: bool) -> None:
         talk.say("there is no data to remove")
         return
     talk.say("this data will be removed:", *(f"  {folder}" for folder in folders))
-    if is_agreed:
-        return
-    if not sys.stdin.isatty():
-        raise talk.usage_error("cannot remove data without a yes", "devstack down --volumes --yes")
-    from devstack.cli.reset import confirm
-
-    confirm("remove it?")
+    if not is_agreed:
+        talk.confirm("remove it?", or_write="devstack down --volumes --yes")
 
 
 def _ask(client: Client, *, volumes: bool) -> int:

@@ -82,7 +82,7 @@ def _has_record(place: Places) -> bool:
 def _table(found: list[dict[str, object]]) -> list[str]:
     from devstack.api.text import age, columns
 
-    rows = [("ID", "NAME", "STATE", "AGE", "GATEWAY", "FOLDER")]
+    rows = [("ID", "NAME", "STATE", "AGE", "GATEWAY", "PORTS", "FOLDER")]
     for stack in found:
         seconds = stack["age_seconds"]
         folder = str(stack["folder"] or "-")
@@ -93,10 +93,19 @@ def _table(found: list[dict[str, object]]) -> list[str]:
                 str(stack["state"]),
                 age(seconds) if isinstance(seconds, int) else "-",
                 str(stack["gateway"] or "-"),
+                ", ".join(map(str, _numbers(stack["ports"]))) or "-",
                 folder if stack["folder_exists"] else f"{folder} (gone)",
             )
         )
     return columns(rows)
+
+
+def _numbers(ports: object) -> list[int]:
+    """The numbers that are dialled, of URLs such as `postgresql://127.64.0.2:5432/shop`."""
+    found = ports if isinstance(ports, list) else []
+    urls = [str(each["url"]) for each in found]
+    texts = {url.partition("://")[2].partition("/")[0].rpartition(":")[2] for url in urls}
+    return sorted(int(text) for text in texts if text.isascii() and text.isdigit())
 
 
 def _moment(started: object) -> str | None:

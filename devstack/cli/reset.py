@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from devstack.cli import changes, talk
 from devstack.cli.options import read
 
@@ -16,7 +14,7 @@ usage: devstack reset DATABASE… [--yes] [--timeout SECONDS]
 
 Stops the database, removes its data folder and makes it anew with its seeds.
 
-  -y, --yes            do not ask
+  -y, --yes            do not ask; without a terminal it must be there
   --timeout SECONDS    wait no longer (300)
 """
 
@@ -34,14 +32,7 @@ def run(call: Call) -> int:
     )
     seconds = options.seconds("--timeout", changes.USUAL_SECONDS)
     names = ", ".join(options.arguments)
-    if "yes" not in options and sys.stdin.isatty():
-        confirm(f"drop all data of {names}?")
+    if "yes" not in options:
+        again = f"devstack reset {' '.join(options.arguments)} --yes"
+        talk.confirm(f"drop all data of {names}?", or_write=again)
     return changes.ask_each(call, options.arguments, timeout=seconds)
-
-
-def confirm(question: str) -> None:
-    """Ask on the terminal; anything but yes ends the command."""
-    sys.stderr.write(f"{question} [y/N] ")
-    sys.stderr.flush()
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise talk.Failed("nothing was removed")

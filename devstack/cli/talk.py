@@ -50,6 +50,16 @@ def complain(failure: Failed) -> int:
     return failure.code
 
 
+def confirm(question: str, *, or_write: str) -> None:
+    """Ask before data is removed; anything but yes ends the command, and so does nobody to ask."""
+    if not sys.stdin.isatty():
+        raise usage_error("cannot remove data without a yes", or_write)
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise Failed("nothing was removed")
+
+
 def finish(exit_code: int, lines: Iterable[str]) -> int:
     """End with what the controller answered."""
     if exit_code == FINE:

@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 
-from tests.commands.kit import PYTHON, ask, check_listing, eventually, free_port, say, speaker
+from tests.commands.kit import (
+    PYTHON,
+    ask,
+    check_listing,
+    eventually,
+    free_port,
+    say,
+    speaker,
+    word_of,
+)
 from tests.support.stacks import StackUnderTest, running, stack_in, write_stack
 
 STACK = """\
@@ -131,7 +140,10 @@ def test_why_endpoints_version_and_ls_are_as_their_schemas_say(hamlet: StackUnde
     stacks = listing(hamlet, "ls")["stacks"]
     (found,) = [s for s in stacks if s["folder"] == str(hamlet.folder)]
     assert (found["name"], found["state"], found["folder_exists"]) == ("hamlet", "running", True)
-    assert str(hamlet.folder) in hamlet.devstack("ls").out
+    head, *rows = hamlet.devstack("ls").out.splitlines()
+    (row,) = [row for row in rows if str(hamlet.folder) in row]
+    gateway = hamlet.gateway.rpartition(":")[2]
+    assert row[head.index("PORTS") : head.index("FOLDER")].strip() == f"5432, 8080, {gateway}"
 
 
 def test_validate_tells_every_problem_at_once(hamlet: StackUnderTest, tmp_path: Path) -> None:
@@ -234,6 +246,12 @@ def test_reset_makes_the_data_anew_and_runs_its_seeds_and_jobs_again(
     jobs = hamlet.folder / "jobs.txt"
     before = jobs.read_text()
     assert before.count("set up") == 1
+
+    unasked = hamlet.devstack("reset", "well", code=2)
+    assert "cannot remove data without a yes" in unasked.err
+    assert "hint: devstack reset well --yes" in unasked.err
+    assert jobs.read_text() == before
+    assert word_of(hamlet, "well") == "ready"
 
     told = hamlet.devstack("reset", "well", "--yes")
 
