@@ -17,7 +17,7 @@ from devstack.config.lower import lower
 from devstack.config.names import Names, check_references, declared_names, settle_dependencies
 from devstack.config.problems import ConfigError, Place, Problem, sort_problems
 from devstack.config.schema import Context
-from devstack.config.source import Section, Unreadable, read_text, read_tree
+from devstack.config.source import Items, Scalar, Section, Unreadable, read_text, read_tree
 from devstack.config.validate import check
 from devstack.core.model import Scheme, Service, Stack
 
@@ -111,7 +111,10 @@ def _read_files(path: Path, context: Context) -> tuple[Section, tuple[Path, ...]
 
 
 def _merged(base: Section, changes: Section) -> Section:
-    """Maps merge, everything else replaces; each value keeps the place it came from."""
+    """Maps merge, everything else replaces; each value keeps the place it came from.
+
+    A key with nothing below it, as when its lines are commented out, takes no map or list away.
+    """
     merged = Section(base.place)
     for key, node in base.items():
         merged.put(key, base.key_places[key], node)
@@ -119,6 +122,8 @@ def _merged(base: Section, changes: Section) -> Section:
         before = merged.get(key)
         if isinstance(before, Section) and isinstance(node, Section):
             merged.put(key, base.key_places[key], _merged(before, node))
+        elif isinstance(before, Section | Items) and isinstance(node, Scalar) and node.is_null:
+            continue
         else:
             merged.put(key, changes.key_places[key], node)
     return merged

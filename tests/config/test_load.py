@@ -659,6 +659,50 @@ services:
     assert [path.name for path in loaded.files] == ["stack.yaml", "stack.override.yaml"]
 
 
+def test_a_key_of_the_override_with_nothing_below_it_changes_no_map_and_no_list(
+    load_text: Callable[..., Loaded],
+) -> None:
+    """Its lines are commented out: that takes nothing away."""
+    stack = load_text(
+        """\
+gateway: {port: 9000, routes: {/: a}}
+services:
+  a:
+    command: x
+    environment: {A: "1"}
+    depends_on: [b]
+  b: {command: x}
+""",
+        override="""\
+gateway:
+  # port: 9001
+services:
+  a:
+    environment:
+      # A: "2"
+    depends_on:
+  b:
+""",
+    ).stack
+
+    a = stack.service("a")
+    assert stack.gateway is not None
+    assert (stack.gateway.port, len(stack.gateway.routes)) == (9000, 1)
+    assert [name for name, _ in a.environment] == ["A"]
+    assert a.depends_on == (Dependency("b", Condition.READY),)
+
+
+def test_an_empty_list_in_the_override_empties_the_list(
+    load_text: Callable[..., Loaded],
+) -> None:
+    a = load_text(
+        "services:\n  a: {command: x, depends_on: [b]}\n  b: {command: x}\n",
+        override="services:\n  a: {depends_on: []}\n",
+    ).stack.service("a")
+
+    assert a.depends_on == ()
+
+
 def test_problems_name_the_file_they_come_from(problems: Callable[..., list[Problem]]) -> None:
     found = problems(
         "services:\n  a: {command: x, port: 0}\n  b: {command: x}\n",
