@@ -58,11 +58,11 @@ from devstack.config.words import (
 from devstack.core.model import Kind, RuntimeName, Scheme
 
 NOT_IN_THIS_VERSION: Final = "Not in this version."
-TEXT: Final = "<text>"
-LIST: Final = "<list>"
-MAP: Final = "<map>"
+TEXT: Final = "\0text"
+LIST: Final = "\0list"
+MAP: Final = "\0map"
 SHAPES: Final = frozenset({TEXT, LIST, MAP})
-"""Tags of the choices, as they stand in the locations of errors; no key looks like them."""
+"""Tags of the choices, as they stand in the locations of errors; no key of a tree has a NUL."""
 
 
 def _shape_of(value: object) -> str | None:

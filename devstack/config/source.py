@@ -267,13 +267,13 @@ class _Composer:
             key, parent.key = parent.key, None
             if key.text == "<<" and key.is_plain:
                 parent.merges.append((key.place, node))
-            elif key.text not in parent.node and not key.is_null:
+            elif key.text not in parent.node and not key.is_null and not key.is_broken:
                 parent.node.put(key.text, key.place, node)
 
     def _check_key(self, section: Section, key: Scalar) -> Scalar:
         if key.is_null:
             self._report.error(key.place, "a key is missing before ':'")
-        elif key.text in section:
+        elif key.text in section and not key.is_broken:
             first = section.key_places[key.text]
             self._report.error(
                 key.place,
@@ -301,7 +301,8 @@ class _Composer:
         if tag is not None and tag != "!" and tag.removeprefix(_TAG) not in _SCALAR_TAGS:
             self._bad_tag(event, tag)
         if "\0" in event.value:
-            self._report.error(place, "a value cannot contain a NUL character")
+            self._report.error(place, "a key or a value cannot contain a NUL character")
+            return Scalar("", place, is_plain=False, is_broken=True)
         is_plain = not event.style and tag in (None, _TAG + "null")
         is_null = is_plain and event.value in _NULLS
         return Scalar(event.value, place, is_plain, is_null)

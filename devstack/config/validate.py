@@ -41,10 +41,6 @@ _FOREIGN: Final = {
 }
 
 
-_EXACTLY: Final = 100
-"""Cut at the very place first; further up if that leaves something that still cannot be read."""
-
-
 @dataclass(frozen=True, slots=True)
 class Checked:
     """What could be read, and what of it has lost something."""
@@ -55,35 +51,52 @@ class Checked:
 
 
 def check(tree: Section, context: Context) -> Checked:
-    """Read the tree; it is changed where something in it is wrong."""
+    """Read the tree; it is changed where something in it is wrong.
+
+    Each round takes out what was refused, or what it is in where nothing stands at its place (a
+    key that is missing), so there is an end: an empty tree can be read.
+    """
     damaged: set[str] = set()
-    for depth in (_EXACTLY, 3, 2, 1):
+    is_told = False
+    while True:
         try:
             return Checked(StackFile.model_validate(tree, context=context), frozenset(damaged))
         except ValidationError as exc:
             errors = exc.errors(include_url=False)
-        for error in errors:
-            path = [part for part in error["loc"] if part not in SHAPES]
-            if depth == _EXACTLY:
-                _report(error, path, tree, context)
-            if len(path) > 1 and path[0] in NAMED_SECTIONS:
-                damaged.add(str(path[1]))
-        for error in errors:
-            _cut(tree, _cuttable(error["loc"])[:depth])
-    return Checked(StackFile.model_validate(tree, context=context), frozenset(damaged))
+            paths = [_path(error) for error in errors]
+            if not is_told:
+                for error, path in zip(errors, paths, strict=True):
+                    _report(error, path, tree, context)
+                is_told = True
+            damaged.update(str(p[1]) for p in paths if len(p) > 1 and p[0] in NAMED_SECTIONS)
+            refused = [found for path in paths if (found := _innermost(tree, path))]
+            if not refused:
+                raise  # the tree is not what is wrong
+            for owner, key in refused:
+                owner.pop(key, None)  # it may be there twice: refused for two reasons
 
 
-def _cuttable(location: tuple[int | str, ...]) -> list[int | str]:
-    """The keys down to the value that was refused; a list is cut as a whole."""
-    path = [part for part in location if part not in SHAPES and part != "[key]"]
-    numbers = [i for i, part in enumerate(path) if isinstance(part, int)]
-    return path[: numbers[0]] if numbers else path
+def _path(error: ErrorDetails) -> list[int | str]:
+    """The keys that lead to what was refused, without what pydantic puts between them."""
+    path = [part for part in error["loc"] if part not in SHAPES]
+    return path[:-1] if _is_of_key(error) else path
 
 
-def _cut(tree: Section, path: list[int | str]) -> None:
-    parent = _walk(tree, path[:-1])
-    if path and isinstance(parent, Section):
-        parent.pop(str(path[-1]), None)
+def _is_of_key(error: ErrorDetails) -> bool:
+    """Whether a key itself was refused: everything else in the tree is a node, with a place."""
+    return isinstance(error["input"], str)
+
+
+def _innermost(tree: Section, path: list[int | str]) -> tuple[Section, str] | None:
+    """The last key of a path that is there, and the map it is in; a list counts as a whole."""
+    found: tuple[Section, str] | None = None
+    node: Node = tree
+    for part in path:
+        if not isinstance(node, Section) or str(part) not in node:
+            break
+        found = (node, str(part))
+        node = node[str(part)]
+    return found
 
 
 def _walk(tree: Node, path: list[int | str]) -> Node | None:
@@ -106,10 +119,9 @@ def _report(error: ErrorDetails, path: list[int | str], tree: Section, context: 
         _report_unknown_key(path, tree, context)
     elif kind == "missing":
         _report_missing_key(path, tree, context)
-    elif path and path[-1] == "[key]":
-        place = _key_place(path[:-1], tree)
+    elif _is_of_key(error):
         message, hint = _words(error)
-        context.error(place, f"{_what_key(path)} {message}", hint)
+        context.error(_key_place(path, tree), f"{_what_key(path)} {message}", hint)
     else:
         value = error["input"]
         place = (
@@ -193,18 +205,16 @@ def _label(path: list[int | str]) -> str:
 
 
 def _what_key(path: list[int | str]) -> str:
-    match path[0]:
-        case "gateway":
+    match path:
+        case ["gateway", *_]:
             return "a route"
-        case _ if "environment" in path:
-            return "a key of 'environment'"
-        case _ if "ports" in path:
+        case [_, _, ("environment" | "depends_on") as section, *_]:
+            return f"a key of '{section}'"
+        case [_, _, *more] if more:
             return "the name of a port"
-        case _ if "depends_on" in path:
-            return "a key of 'depends_on'"
-        case "databases":
+        case ["databases", *_]:
             return "the name of a database"
-        case "broker":
+        case ["broker", *_]:
             return "the name of a broker"
         case _:
             return "the name of a service"

@@ -373,6 +373,48 @@ CASES: list[tuple[str, str, list[tuple[str, str, str]]]] = [
             )
         ],
     ),
+    (
+        "a key that looks like a tag of the reader's own",
+        '"<map>": 1\n"[key]": 2\nservices:\n  a: {command: x}\n  "<text>": 1\n  "[key]": {command: x}\n',
+        [
+            (
+                "1:1",
+                "unknown key '<map>'",
+                "known here: name, gateway, services, databases, broker",
+            ),
+            (
+                "2:1",
+                "unknown key '[key]'",
+                "known here: name, gateway, services, databases, broker",
+            ),
+            (
+                "5:3",
+                "the name of a service must be a name, not '<text>'",
+                "a name starts with a letter and has up to 40 of a-z, 0-9 and -",
+            ),
+            ("5:13", "'services.<text>' must be a map, not a text", ""),
+            (
+                "6:3",
+                "the name of a service must be a name, not '[key]'",
+                "a name starts with a letter and has up to 40 of a-z, 0-9 and -",
+            ),
+        ],
+    ),
+    (
+        "such keys further in",
+        'services:\n  a:\n    command: x\n    port: {"<map>": 1}\n    environment: {"[key]": y}\n    depends_on: [nobody]\n',
+        [
+            ("4:5", "'port' needs 'fixed'", ""),
+            ("4:12", "unknown key '<map>'", "known here: fixed"),
+            ("5:19", "a key of 'environment' must be the name of a variable, not '[key]'", ""),
+            ("6:18", "there is no service 'nobody' to depend on", ""),
+        ],
+    ),
+    (
+        "a key with a NUL character",
+        'services:\n  a: {command: x}\n  "b\\0": {command: x}\n',
+        [("3:3", "a key or a value cannot contain a NUL character", "")],
+    ),
 ]
 
 
