@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_MOST_DIGITS = 9
 
 
 class Options:
@@ -31,25 +31,26 @@ class Options:
         return self.values.get(name)
 
     def seconds(self, name: str, usual: float) -> float:
-        """A duration: `300`, `300s`, `5m`."""
+        """A duration as the stack file has them: `300`, `5m`, `1m30s`."""
         text = self.values.get(name)
         if text is None:
             return usual
-        unit = next((u for u in ("ms", "s", "m", "h") if text.endswith(u)), "")
-        try:
-            seconds = float(text[: len(text) - len(unit)]) * _UNITS.get(unit, 1.0)
-        except ValueError:
-            seconds = -1.0
-        if not 0 < seconds < 1e9:
-            raise usage_error(f"cannot read {name} {text}", "write seconds (300) or 5m")
+        from devstack.core.durations import seconds_of  # `re` is slow, and few name a time
+
+        seconds = seconds_of(text)
+        if seconds is None or not 0 < seconds < 1e9:
+            raise usage_error(f"cannot read {name} {_short(text)}", "write seconds (300) or 5m")
         return seconds
 
     def number(self, name: str) -> int | None:
         text = self.values.get(name)
         if text is None:
             return None
-        if not (text.isascii() and text.isdigit()):
-            raise usage_error(f"cannot read {name} {text}", "write a whole number")
+        if not (text.isascii() and text.isdigit()) or len(text) > _MOST_DIGITS:
+            raise usage_error(
+                f"cannot read {name} {_short(text)}",
+                f"write a whole number of up to {_MOST_DIGITS} digits",
+            )
         return int(text)
 
 
@@ -87,8 +88,8 @@ def read(
                     raise usage_error(f"{name} needs a value", f"devstack {command} --help")
                 value = rest.pop(0)
             options.values[values[name]] = value
-        elif _is_cluster(word, flags):
-            options.flags.update(flags[f"-{letter}"] for letter in word[1:])
+        elif letters := _letters(word, flags, values):
+            rest = letters + rest
         else:
             raise usage_error(
                 f"devstack {command} has no option {name}"
@@ -99,8 +100,21 @@ def read(
     return options
 
 
-def _is_cluster(word: str, flags: Mapping[str, str]) -> bool:
-    return len(word) > 2 and word[1] != "-" and all(f"-{letter}" in flags for letter in word[1:])
+def _letters(word: str, flags: Mapping[str, str], values: Mapping[str, str]) -> list[str]:
+    """`-fn5` as `-f -n=5`; nothing where it is no such row of letters."""
+    found: list[str] = []
+    for place, letter in enumerate(word[1:], 2):
+        name, behind = f"-{letter}", word[place:]
+        if name in values:
+            return [*found, f"{name}={behind.removeprefix('=')}" if behind else name]
+        if name not in flags:
+            return []
+        found.append(name)
+    return found
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}…"
 
 
 def _count(command: str, found: list[str], most: int | None, least: int, wants: str) -> None:

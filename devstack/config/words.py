@@ -17,6 +17,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from devstack.config.dotenv import ENV_NAME
 from devstack.config.problems import Report, did_you_mean
 from devstack.config.source import Items, Scalar, Section
+from devstack.core import durations
 from devstack.core.model import Kind, Restart, RuntimeName, Scheme, Update
 from devstack.core.policy import MOST_REPLICAS
 from devstack.core.template import Template
@@ -25,9 +26,6 @@ NAME_PATTERN: Final = r"[a-z][a-z0-9-]{0,39}"
 ROUTE_PATTERN: Final = r"/[A-Za-z0-9._~/-]*"
 SIGNALS: Final = ("TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "KILL", "WINCH", "ABRT", "ALRM")
 
-_DURATION: Final = re.compile(r"(?:(\d+(?:\.\d+)?)(ms|s|m|h))+|\d+(?:\.\d+)?")
-_DURATION_PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
-_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
 _BOOLEANS: Final = {
     **dict.fromkeys(("true", "yes", "on"), True),
     **dict.fromkeys(("false", "no", "off"), False),
@@ -176,9 +174,9 @@ def read_port(value: Any, _report: Report) -> int:
 
 def read_duration(value: Any, _report: Report) -> float:
     text = plain_text(value, "a duration")
-    if len(text) > 40 or not _DURATION.fullmatch(text):
+    seconds = durations.seconds_of(text)
+    if seconds is None:
         refuse(f"must be a duration such as 500ms, 10s or 1m30s, not {_quoted(text)}")
-    seconds = sum(float(m[1]) * _UNITS[m[2] or ""] for m in _DURATION_PART.finditer(text))
     if seconds > 7 * 86400:
         refuse(f"must be at most a week, not '{text}'")
     return seconds
@@ -338,7 +336,7 @@ _TEXT_JSON: Final = {"type": ["string", "number", "boolean"]}
 _DURATION_JSON: Final = {
     "anyOf": [
         {"type": "number", "minimum": 0},
-        {"type": "string", "pattern": rf"^({_DURATION.pattern})$|\$\{{"},
+        {"type": "string", "pattern": rf"^({durations.PATTERN})$|\$\{{"},
     ]
 }
 _PORT_NUMBER_JSON: Final = {"type": "integer", "minimum": 1, "maximum": 65535}

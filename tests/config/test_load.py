@@ -309,7 +309,15 @@ def test_a_service_says_everything_else_about_its_life(load_text: Callable[..., 
 
 @pytest.mark.parametrize(
     ("typed", "seconds"),
-    [("10s", 10.0), ("1m", 60.0), ("500ms", 0.5), ("1.5s", 1.5), ("2", 2.0), ("1h1m1s", 3661.0)],
+    [
+        ("10s", 10.0),
+        ("1m", 60.0),
+        ("500ms", 0.5),
+        ("1.5s", 1.5),
+        ("2", 2.0),
+        ("1h1m1s", 3661.0),
+        ("1d", 86400.0),
+    ],
 )
 def test_durations_are_read(load_text: Callable[..., Loaded], typed: str, seconds: float) -> None:
     assert one(load_text, f"command: x, stop: {{grace: {typed}}}").stop.grace_seconds == seconds
