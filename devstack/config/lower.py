@@ -4,11 +4,11 @@ What dependencies and references refer to is asked in `names`, once everything i
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from devstack.config.ground import Ground
-from devstack.config.problems import Report
+from devstack.config.problems import Place, Report, lines_of
 from devstack.config.public import gateway_service, lower_gateway
 from devstack.config.servers import lower_broker, lower_database
 from devstack.config.services import lower_service
@@ -48,7 +48,7 @@ def lower(
     for name, broker in file.broker.items():
         services.setdefault(name, lower_broker(ground, name, broker))
     gateway = None if file.gateway is None else lower_gateway(ground, file.gateway, services)
-    _check_fixed_ports(ground, gateway, services)
+    gateway = _settle_fixed_ports(ground, gateway, services)
     _check_addresses(ground, services)
     if gateway is not None or any(service.is_balanced for service in services.values()):
         where = "" if gateway is None else str(tree.key_place(GATEWAY))
@@ -68,19 +68,45 @@ def _check_addresses(ground: Ground, services: Mapping[str, Service]) -> None:
         )
 
 
-def _check_fixed_ports(
+def _settle_fixed_ports(
     ground: Ground, gateway: Gateway | None, services: Mapping[str, Service]
-) -> None:
-    owners: dict[int, str] = {}
+) -> Gateway | None:
+    """Each fixed number has one owner, and a port that the gateway only wants gives way to it."""
+    owners: dict[int, tuple[str, Place]] = {}
+    gateway_place = _gateway_port_place(ground)
     if gateway is not None and gateway.fixed:
-        owners[gateway.port] = "the gateway"
+        owners[gateway.port] = ("the gateway", gateway_place)
     for name, service in services.items():
         for endpoint in service.endpoints:
             if not endpoint.fixed:
                 continue
+            place = _port_place(ground, name, endpoint.name)
             if endpoint.port in owners:
+                other, first = owners[endpoint.port]
                 ground.report.error(
-                    ground.key_place("services", name),
-                    f"'{name}' and {owners[endpoint.port]} are both fixed to port {endpoint.port}",
+                    place,
+                    f"'{name}' and {other} are both fixed to port {endpoint.port} "
+                    f"({lines_of([first, place])})",
                 )
-            owners.setdefault(endpoint.port, f"'{name}'")
+            owners.setdefault(endpoint.port, (f"'{name}'", place))
+    if gateway is None or gateway.fixed or gateway.port not in owners:
+        return gateway
+    numbers = (*range(gateway.port + 1, 65536), *range(1024, gateway.port))
+    free = next(number for number in numbers if number not in owners)
+    ground.report.warn(
+        gateway_place,
+        f"the gateway gets port {free}: {owners[gateway.port][0]} is fixed to {gateway.port}",
+    )
+    return replace(gateway, port=free)
+
+
+def _gateway_port_place(ground: Ground) -> Place:
+    at = ground.tree.get(GATEWAY)
+    where = ground.tree.key_place(GATEWAY)
+    return at.key_places.get("port", where) if isinstance(at, Section) else where
+
+
+def _port_place(ground: Ground, service: str, endpoint: str) -> Place:
+    at = ground.section("services", service)
+    ports = at.get("ports")
+    return ports.key_place(endpoint) if isinstance(ports, Section) else at.key_place("port")

@@ -11,7 +11,7 @@ from typing import Final
 
 from devstack.config.interpolate import place_of_reference
 from devstack.config.presets import PRESETS
-from devstack.config.problems import Place, Report, did_you_mean
+from devstack.config.problems import Place, Report, did_you_mean, lines_of
 from devstack.config.source import Items, Node, Scalar, Section
 from devstack.config.validate import NAMED_SECTIONS
 from devstack.core.model import (
@@ -133,12 +133,9 @@ def _report_cycles(services: Mapping[str, Service], tree: Section, report: Repor
             _dependency_place(tree, name, following)
             for name, following in zip(cycle, cycle[1:] + cycle[:1], strict=True)
         ]
-        files = {place.file for place in places}
-        lines = ", ".join(str(p.line) if len(files) == 1 else str(p) for p in places)
         report.error(
             places[0],
-            f"dependency cycle: {' → '.join([*cycle, cycle[0]])} "
-            f"({'line' if len(places) == 1 else 'lines'} {lines})",
+            f"dependency cycle: {' → '.join([*cycle, cycle[0]])} ({lines_of(places)})",
             "a service cannot wait for itself"
             if len(cycle) == 1
             else "take one of them out; a reference such as ${a.url} needs no depends_on",

@@ -6,7 +6,7 @@ places. Printing them is the command line's; here they are only made into text.
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -31,6 +31,13 @@ class Place:
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}" if self.line else self.file
+
+
+def lines_of(places: Sequence[Place]) -> str:
+    """`line 3`, `lines 3, 7`, or with the files where they are not all in one."""
+    files = {place.file for place in places}
+    said = ", ".join(str(p.line) if len(files) == 1 else str(p) for p in places)
+    return f"{'line' if len(places) == 1 else 'lines'} {said}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -394,6 +394,27 @@ def test_the_gateway_insists_on_a_fixed_port(load_text: Callable[..., Loaded]) -
     assert stack.gateway == Gateway(80, fixed=True)
 
 
+@pytest.mark.parametrize(
+    ("gateway", "line"), [("{routes: {/: a}}", 1), ("{port: 8080}", 1), ("", 1)]
+)
+def test_a_port_that_the_gateway_only_wants_is_left_to_the_service_that_is_fixed_to_it(
+    load_text: Callable[..., Loaded], gateway: str, line: int
+) -> None:
+    loaded = load_text(
+        f"gateway: {gateway}\n"
+        "services:\n"
+        "  a: {command: x, port: {fixed: 8080}}\n"
+        "  b: {command: x, ports: {web: 9000, own: {fixed: 8081}}}\n"
+    )
+
+    assert loaded.stack.gateway is not None
+    assert (loaded.stack.gateway.port, loaded.stack.gateway.fixed) == (8082, False)
+    assert loaded.stack.service("gateway").endpoints == (Endpoint("http", 8082),)
+    [warning] = loaded.warnings
+    assert warning.line == line
+    assert warning.message == "the gateway gets port 8082: 'a' is fixed to 8080"
+
+
 def test_routes_go_to_the_port_that_is_named(load_text: Callable[..., Loaded]) -> None:
     stack = load_text(
         """\
@@ -480,7 +501,14 @@ WRONG: list[tuple[str, list[str]]] = [
     ),
     (
         "services: {a: {command: x, port: {fixed: 80}}, b: {command: x, port: {fixed: 80}}}",
-        ["1:48 'b' and 'a' are both fixed to port 80"],
+        ["1:64 'b' and 'a' are both fixed to port 80 (lines 1, 1)"],
+    ),
+    (
+        (
+            "gateway: {port: {fixed: 80}}\nservices:\n  a:\n    command: x\n"
+            "    ports: {web: 81, own: {fixed: 80}}\n"
+        ),
+        ["5:22 'a' and the gateway are both fixed to port 80 (lines 1, 5)"],
     ),
     (
         "services: {a: {command: x, ports: {one: 80, two: 80, three: {scheme: tcp}}}}",
