@@ -3,21 +3,34 @@
 Imported by light commands: names only, nothing is made or read.
 """
 # pathlib is kept out: `devstack logs` starts without it
-# ruff: noqa: PTH112, PTH114, PTH118, PTH119, PTH120, PTH122
+# ruff: noqa: PTH112, PTH114, PTH118, PTH119, PTH120
 
 from __future__ import annotations
 
 import os
 
 USUAL_FILE = "stack.yaml"
+_OWN_NAMES = (
+    ".gitignore", "build", "data", "deps", "identity.json", "logs", "schema.json", "state",
+)  # fmt: skip
+"""What the stack of `stack.yaml` has in `.devstack`, beside the folders of other stack files."""
 
 
 def checkout_folder(stack_file: str) -> str:
-    """`.devstack` beside the stack file, `.devstack/NAME` for a file that is not `stack.yaml`."""
+    """`.devstack` beside the stack file, `.devstack/NAME` for a file that is not `stack.yaml`.
+
+    NAME is the whole name: `dev.yaml` and `dev.yml` are two stacks, `data.yaml` is none of `data`.
+    """
     path = os.path.realpath(stack_file)
     folder = os.path.join(os.path.dirname(path), ".devstack")
     name = os.path.basename(path)
-    return folder if name == USUAL_FILE else os.path.join(folder, os.path.splitext(name)[0])
+    return folder if name == USUAL_FILE else os.path.join(folder, name)
+
+
+def taken_name(stack_file: str) -> str | None:
+    """The name of a stack file whose folder would be one that `stack.yaml` beside it has."""
+    name = os.path.basename(os.path.realpath(stack_file))
+    return name if name in _OWN_NAMES else None
 
 
 def logs_folder(stack_file: str) -> str:

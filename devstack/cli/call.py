@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 
+from devstack.api.checkout import USUAL_FILE, taken_name
 from devstack.api.client import Client, connect_soon
 from devstack.api.locate import PlaceRefused, Places, check, places_of, stack_id_of
 from devstack.cli.talk import FAILED, NO_CONTROLLER, Failed, say, usage_error
@@ -14,7 +15,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-USUAL_FILE = "stack.yaml"
 PATIENCE_SECONDS = 5.0
 """How long a controller that the keeper is starting is waited for."""
 
@@ -44,6 +44,12 @@ class Call:
             if must_exist and not os.path.isfile(path):
                 what = "it is not a file" if os.path.exists(path) else "there is no such file"
                 raise usage_error(f"cannot read {self.file}: {what}", "-f names a stack file")
+            if taken := taken_name(path):
+                raise usage_error(
+                    f"cannot use {self.file} as a stack file: .devstack/{taken} belongs to the "
+                    f"stack of {USUAL_FILE}",
+                    "give it another name, such as dev.yaml",
+                )
             return path
         return find_stack_file(os.getcwd())
 

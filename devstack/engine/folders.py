@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from devstack.api.checkout import checkout_folder
 from devstack.config.schema_file import SCHEMA
 
 
@@ -16,8 +17,7 @@ class Folders:
     @classmethod
     def of(cls, stack_file: Path) -> "Folders":
         """The folders of a stack file (resolved)."""
-        base = stack_file.parent / ".devstack"
-        return cls(base if stack_file.name == "stack.yaml" else base / stack_file.stem)
+        return cls(Path(checkout_folder(str(stack_file))))
 
     @property
     def data(self) -> Path:

@@ -57,6 +57,10 @@ class TestWithoutAStack:
             (["-C", "nowhere", "up"], "cannot enter nowhere: no such file or directory"),
             (["-f", "nothing.yaml", "validate"], "cannot read nothing.yaml: there is no such file"),
             (["-f", ".", "validate"], "cannot read .: it is not a file"),
+            (
+                ["-f", "logs", "validate"],
+                "cannot use logs as a stack file: .devstack/logs belongs to the stack of stack.yaml",
+            ),
             (["logs", "--grep", "("], "cannot search for '('"),
             (["logs", "--level", "loud"], "there is no level 'loud'"),
             (["logs", "--raw", "--json"], "cannot print raw bytes as JSON"),
@@ -67,6 +71,7 @@ class TestWithoutAStack:
     def test_j08_wrong_words_end_with_2(
         self, stack: StackUnderTest, words: list[str], says: str
     ) -> None:
+        (stack.folder / "logs").touch()
         result = stack.devstack(*words, code=2)
         assert says in result.err
         assert "Traceback" not in result.err

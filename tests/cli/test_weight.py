@@ -75,6 +75,7 @@ def test_commands_that_ask_import_nothing_slow(stack: StackUnderTest) -> None:
         "devstack",
         "devstack.__main__",
         "devstack.api",
+        "devstack.api.checkout",
         "devstack.api.client",
         "devstack.api.locate",
         "devstack.api.wire",

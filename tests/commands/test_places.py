@@ -56,7 +56,7 @@ def test_two_stack_files_of_one_folder_run_side_by_side(tmp_path: Path) -> None:
             other.devstack("-f", "other.yaml", "up", "-d", "--wait")
 
             assert {s["name"] for s in _ls(stack, folder)} == {"usual", "other"}
-            assert (folder / ".devstack/other/identity.json").is_file()
+            assert (folder / ".devstack/other.yaml/identity.json").is_file()
             assert ask(stack.gateway, "/env/WHO")[1]["value"] == "usual"
             shown = other.devstack("-f", "other.yaml", "env", "alpha").out
             assert "WHO=other" in shown
