@@ -1,27 +1,24 @@
-"""Finds a stack file, reads it with its override and `.env`, and gives the Stack.
+"""Reads a stack file with its override and `.env`, and gives the Stack.
 
 Nothing is executed, imported or written: `load` is safe on any checkout.
 """
 
-import hashlib
 import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from devstack.config.dotenv import read_env_file
 from devstack.config.interpolate import fill_in
 from devstack.config.lower import lower
 from devstack.config.names import Names, check_references, declared_names, settle_dependencies
-from devstack.config.problems import ConfigError, Place, Problem, sort_problems
+from devstack.config.problems import Place, Problem, sort_problems
 from devstack.config.schema import Context
 from devstack.config.source import Items, Scalar, Section, Unreadable, read_text, read_tree
 from devstack.config.validate import check
 from devstack.core.model import Scheme, Service, Stack
-
-STACK_FILE: Final = "stack.yaml"
+from devstack.keeper.places import stack_id_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,27 +33,9 @@ class Loaded:
     """The stack file, and its override where there is one."""
 
 
-def find_stack_file(start: Path) -> Path:
-    """The nearest `stack.yaml` in a folder or above it, as git finds its repository."""
-    folder = start.resolve()
-    for candidate in (folder, *folder.parents):
-        if (path := candidate / STACK_FILE).is_file():
-            return path
-    hint = "write one, or name it with -f FILE"
-    if (other := folder / "stack.yml").is_file():
-        hint = f"rename {other.name} to {STACK_FILE}, or name it with -f {other.name}"
-    message = f"there is no {STACK_FILE} in {folder} or above it"
-    raise ConfigError([Problem(STACK_FILE, 0, 0, message, hint)])
-
-
 def override_path(path: Path) -> Path:
     """`stack.override.yaml` for `stack.yaml`."""
     return path.with_name(f"{path.stem}.override{path.suffix}")
-
-
-def stack_id(path: Path) -> str:
-    """Every lock, socket, address and port of a stack goes by this."""
-    return hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:10]
 
 
 def load(path: Path, environment: Mapping[str, str]) -> Loaded:
@@ -91,7 +70,7 @@ def load(path: Path, environment: Mapping[str, str]) -> Loaded:
 
     stack = Stack(
         name=checked.file.name or _name_of_folder(folder),
-        id=stack_id(path),
+        id=stack_id_of(str(path)),
         file=str(path),
         folder=str(folder),
         services=services,

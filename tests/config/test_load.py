@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from devstack.config.load import Loaded, find_stack_file, load
+from devstack.config.load import Loaded, load
 from devstack.config.problems import ConfigError, Problem
 from devstack.core.model import (
     ArgvCommand,
@@ -768,26 +768,6 @@ def test_another_stack_file_has_an_override_of_its_own(folder: Path) -> None:
     loaded = load(folder / "ci.yaml", {})
 
     assert loaded.stack.service("a").replicas == 3
-
-
-def test_the_stack_file_is_found_upwards(folder: Path) -> None:
-    (folder / "stack.yaml").write_text("services: {a: {command: x}}")
-    deep = folder / "services" / "auth" / "src"
-    deep.mkdir(parents=True)
-
-    assert find_stack_file(deep) == folder / "stack.yaml"
-    assert find_stack_file(folder) == folder / "stack.yaml"
-
-
-def test_a_stack_file_that_is_nowhere_is_told_with_the_next_step(folder: Path) -> None:
-    (folder / "stack.yml").write_text("")
-
-    with pytest.raises(ConfigError) as caught:
-        find_stack_file(folder)
-
-    [problem] = caught.value.problems
-    assert problem.message == f"there is no stack.yaml in {folder} or above it"
-    assert problem.hint == "rename stack.yml to stack.yaml, or name it with -f stack.yml"
 
 
 def test_a_missing_stack_file_is_a_problem_like_any_other(folder: Path) -> None:
