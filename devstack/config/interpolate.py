@@ -21,8 +21,9 @@ MAX_CHARACTERS: Final = 4 * 1024 * 1024
 """All filled-in texts together: a few bytes of YAML can repeat a variable of a megabyte."""
 
 _MAX_NESTING: Final = 20
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _VARIABLE: Final = re.compile(
-    r"(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?:(?P<operator>:?[-?+])(?P<word>.*))?", re.DOTALL
+    rf"(?P<name>{_NAME.pattern})(?:(?P<operator>:?[-?+])(?P<word>.*))?", re.DOTALL
 )
 _LIKE_A_REFERENCE: Final = re.compile(r"[A-Za-z][\w-]*(?:\.[\w-]*)+")
 
@@ -40,6 +41,7 @@ class _Filler:
         self._report = report
         self._characters = 0
         self._is_full = False
+        self._bare = ""
 
     def node(self, node: Node) -> Node:
         match node:
@@ -61,6 +63,7 @@ class _Filler:
             self._count(scalar, len(scalar.text))
             return replace(scalar, template=Template((scalar.text,) if scalar.text else ()))
         parts: list[str | Reference] = []
+        self._bare = ""
         try:
             self._expand(scalar.text, parts, 0)
         except _Wrong as wrong:
@@ -71,7 +74,9 @@ class _Filler:
         text = str(template)
         self._count(scalar, len(text))
         # What a variable holds was not typed as YAML, so it is never null nor a trap of its types.
-        return replace(scalar, text=text, template=template, is_plain=False)
+        return replace(
+            scalar, text=text, template=template, is_plain=False, bare_variable=self._bare
+        )
 
     def _expand(self, text: str, parts: list[str | Reference], depth: int) -> None:
         """Append the parts of a text, its variables filled in."""
@@ -88,6 +93,8 @@ class _Filler:
                 self._expression(text[dollar:end], parts, depth)
                 position = end
             else:
+                bare = _NAME.match(text, dollar + 1)
+                self._bare = self._bare or (bare[0] if bare else "")
                 parts.append("$")
                 position = dollar + 1
         parts.append(text[position:])

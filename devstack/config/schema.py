@@ -22,6 +22,7 @@ from devstack.config.problems import Report
 from devstack.config.source import Items, Scalar, Section
 from devstack.config.words import (
     AnyText,
+    Argument,
     BrokerWord,
     CommandText,
     ConditionWord,
@@ -54,6 +55,7 @@ from devstack.config.words import (
     Version,
     Word,
     read_port,
+    warn_of_bare_arguments,
 )
 from devstack.core.model import Kind, RuntimeName, Scheme
 
@@ -168,9 +170,16 @@ OneOfPorts = Annotated[
     _by_shape("a port, or a map with port or fixed, and scheme"),
 ]
 
+
+def _check_arguments(value: Any, info: ValidationInfo) -> Any:
+    if isinstance(info.context, Context):
+        warn_of_bare_arguments(value, info.context)
+    return value
+
+
+Arguments = Annotated[list[Argument], Field(min_length=1), BeforeValidator(_check_arguments)]
 CommandWord = Annotated[
-    Annotated[CommandText, Tag(TEXT)]
-    | Annotated[Annotated[list[Value], Field(min_length=1)], Tag(LIST)],
+    Annotated[CommandText, Tag(TEXT)] | Annotated[Arguments, Tag(LIST)],
     _by_shape("a text for the shell or a list of program and arguments"),
 ]
 

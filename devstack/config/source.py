@@ -55,6 +55,8 @@ class Scalar:
     """What is wrong with it was told already; there is no text to speak of."""
     template: Template | None = None
     """The text with its references, once variables are filled in."""
+    bare_variable: str = ""
+    """The first `$NAME` that was typed without braces, without its `$`: only a shell reads it."""
 
 
 class Section(dict[str, "Node"]):

@@ -124,6 +124,32 @@ def read_template(value: Any, report: Report) -> Template:
     return scalar.template if scalar.template is not None else Template((scalar.text,))
 
 
+def read_value(value: Any, report: Report) -> Template:
+    template = read_template(value, report)
+    _warn_of_bare_variable(value, report)
+    return template
+
+
+def warn_of_bare_arguments(value: Any, report: Report) -> None:
+    """A list is run without a shell, unless it names one: then `-c` stands before its script."""
+    for item in value if isinstance(value, Items) else ():
+        if isinstance(item, Scalar):
+            if re.fullmatch(r"-[a-z]*c", item.text):
+                return
+            _warn_of_bare_variable(item, report)
+
+
+def _warn_of_bare_variable(scalar: Scalar, report: Report) -> None:
+    name = scalar.bare_variable
+    if name:
+        braces = "${self.port}" if name == "PORT" else f"${{{name}}}"
+        report.warn(
+            report.find(scalar.place, f"${name}"),
+            f"${name} is passed on as it stands: there is no shell here to fill it in",
+            f"write {braces}; $${name} is the text ${name}",
+        )
+
+
 def read_command_text(value: Any, report: Report) -> Template:
     template = read_template(value, report)
     if not str(template).strip():
@@ -343,7 +369,8 @@ _PORT_NUMBER_JSON: Final = {"type": "integer", "minimum": 1, "maximum": 65535}
 
 Text = Annotated[str, Word(read_text, _TEXT_JSON)]
 AnyText = Annotated[str, Word(read_any_text, _TEXT_JSON)]
-Value = Annotated[Template, Word(read_template, _TEXT_JSON)]
+Value = Annotated[Template, Word(read_value, _TEXT_JSON)]
+Argument = Annotated[Template, Word(read_template, _TEXT_JSON)]
 CommandText = Annotated[Template, Word(read_command_text, {"type": "string", "minLength": 1})]
 Secret = Annotated[Template, Word(read_secret, _TEXT_JSON)]
 Flag = Annotated[bool, Word(read_boolean, {"anyOf": [{"type": "boolean"}, _VARIABLE_JSON]})]

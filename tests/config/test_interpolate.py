@@ -202,3 +202,34 @@ def test_references_may_go_in_circles_and_to_oneself(load_text: Callable[..., Lo
     )
 
     assert set(loaded.stack.services) == {"a", "b", "gateway"}
+
+
+def test_a_variable_without_braces_is_warned_of_where_no_shell_reads_it(
+    load_text: Callable[..., Loaded],
+) -> None:
+    loaded = load_text(
+        """\
+services:
+  a:
+    command: [./run, --port, $PORT]
+    environment: {PATH: "/opt/bin:$PATH", NESTED: "${MISSING:-$HOME}", COST: 5$, TEXT: $$HOME}
+    ready: {exec: [test, -e, "$HOME/up"]}
+  shell:
+    command: exec ./run --port $PORT
+    ready: {exec: test -e "$HOME/up"}
+  own-shell:
+    command: [bash, -lc, "exec ./run --port $PORT"]
+databases:
+  db: {engine: postgres, password: pa$word}
+"""
+    )
+
+    assert [(f"{w.line}:{w.column}", w.message.split(" ")[0], w.hint) for w in loaded.warnings] == [
+        ("3:30", "$PORT", "write ${self.port}; $$PORT is the text $PORT"),
+        ("4:35", "$PATH", "write ${PATH}; $$PATH is the text $PATH"),
+        ("4:63", "$HOME", "write ${HOME}; $$HOME is the text $HOME"),
+        ("5:31", "$HOME", "write ${HOME}; $$HOME is the text $HOME"),
+    ]
+    assert loaded.warnings[0].message == (
+        "$PORT is passed on as it stands: there is no shell here to fill it in"
+    )
