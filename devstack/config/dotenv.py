@@ -24,10 +24,12 @@ from devstack.config.source import Unreadable, read_text
 ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
 
-def read_env_file(path: Path, name: str, report: Report) -> dict[str, str]:
+def read_env_file(
+    path: Path, name: str, report: Report, *, named_at: Place | None = None
+) -> dict[str, str]:
     """Names and values of a file, in its order; what is wrong is reported and left out."""
     try:
-        text = read_text(path, name, report)
+        text = read_text(path, name, report, named_at=named_at)
     except Unreadable:
         return {}
     return parse_env(text, name, report)

@@ -192,7 +192,8 @@ def _env_files(
         if path not in ground.env_files:
             ground.env_files.append(path)
         shown = str(path.relative_to(ground.folder)) if path.is_relative_to(ground.folder) else text
-        for name, value in read_env_file(path, shown, ground.report).items():
+        found = read_env_file(path, shown, ground.report, named_at=place)
+        for name, value in found.items():
             values.pop(name, None)
             values[name] = value
     return tuple(values.items())

@@ -10,7 +10,7 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -35,6 +35,9 @@ MAX_BYTES: Final = 1024 * 1024
 MAX_DEPTH: Final = 50
 MAX_NODES: Final = 20_000
 """After aliases are expanded: an alias counts as much as what it stands for."""
+
+_NO_BREAKS: Final = "\x85\u2028\u2029"
+"""End a line to YAML 1.1 alone, not to editors: to the parsers they are shown as something else."""
 
 _NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
 _TAG: Final = "tag:yaml.org,2002:"
@@ -94,15 +97,19 @@ class Unreadable(Exception):
     """The file is no tree at all; told already, nothing else can be said about it."""
 
 
-def read_text(path: Path, name: str, report: Report) -> str:
-    """The text of a file a person wrote; reports and raises `Unreadable` where it has none."""
+def read_text(path: Path, name: str, report: Report, *, named_at: Place | None = None) -> str:
+    """The text of a file a person wrote; reports and raises `Unreadable` where it has none.
+
+    `named_at` is where another file names it.
+    """
+    whole = named_at or Place(name)
     try:
         data = _read_regular_file(path)
     except OSError as exc:
-        report.error(Place(name), f"cannot read {name}: {(exc.strerror or str(exc)).lower()}")
+        report.error(whole, f"cannot read {name}: {(exc.strerror or str(exc)).lower()}")
         raise Unreadable from exc
     if len(data) > MAX_BYTES:
-        report.error(Place(name), f"cannot read {name}: it is larger than 1 MiB")
+        report.error(whole, f"cannot read {name}: it is larger than 1 MiB")
         raise Unreadable
     try:
         text = data.decode("utf-8")
@@ -138,8 +145,9 @@ def _read_regular_file(path: Path) -> bytes:
 def read_tree(text: str, name: str, report: Report) -> Section:
     """The tree of one YAML document; reports and raises `Unreadable` where there is none."""
     report.add_text(name, text)
+    text, written = _without_breaks(text)
     try:
-        return _Composer(name, report).compose(yaml.parse(text, Loader=_FAST_LOADER))
+        return _Composer(name, report, written).compose(yaml.parse(text, Loader=_FAST_LOADER))
     except yaml.MarkedYAMLError as exc:
         report_syntax(exc, text, name, report)
         raise Unreadable from exc
@@ -147,6 +155,16 @@ def read_tree(text: str, name: str, report: Report) -> Section:
         position = exc.position if isinstance(exc.position, int) else 0
         report_character(text, position, name, report)
         raise Unreadable from exc
+
+
+def _without_breaks(text: str) -> tuple[str, Mapping[int, str]]:
+    """A text of the same length in which only editors' line ends end a line, and the way back."""
+    if not any(character in text for character in _NO_BREAKS):
+        return text, {}
+    unused = (chr(code) for code in range(0xE000, 0xF900) if chr(code) not in text)
+    pairs = list(zip(_NO_BREAKS, unused, strict=False))
+    shown = text.translate({ord(character): spare for character, spare in pairs})
+    return shown, {ord(spare): character for character, spare in pairs}
 
 
 def compose(events: Iterator[Event], name: str, report: Report) -> Section:
@@ -179,9 +197,11 @@ class _Open:
 class _Composer:
     """Builds one tree from events, without recursion, counting as it goes."""
 
-    def __init__(self, name: str, report: Report) -> None:
+    def __init__(self, name: str, report: Report, written: Mapping[int, str] | None = None) -> None:
         self._name = name
         self._report = report
+        self._written = written
+        """What characters of the events stand for, where they are not those of the file."""
         self._count = 0
         self._anchors: dict[str, _Measured] = {}
         self._open: list[_Open] = []
@@ -307,7 +327,8 @@ class _Composer:
             return Scalar("", place, is_plain=False, is_broken=True)
         is_plain = not event.style and tag in (None, _TAG + "null")
         is_null = is_plain and event.value in _NULLS
-        return Scalar(event.value, place, is_plain, is_null)
+        text = event.value.translate(self._written) if self._written else event.value
+        return Scalar(text, place, is_plain, is_null)
 
     def _bad_tag(self, event: Event, tag: str) -> None:
         shown = "!!" + tag.removeprefix(_TAG) if tag.startswith(_TAG) else tag

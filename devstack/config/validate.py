@@ -5,18 +5,35 @@ hide a dependency cycle between two others. Pydantic hands back the value it ref
 know their places; keys are found along the error's location.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from devstack.config.dotenv import ENV_NAME
 from devstack.config.problems import Place, did_you_mean
-from devstack.config.schema import SHAPES, Context, StackFile
+from devstack.config.schema import (
+    SHAPES,
+    BrokerSection,
+    Context,
+    DatabaseSection,
+    ServiceSection,
+    StackFile,
+    Written,
+)
 from devstack.config.source import Items, Node, Scalar, Section
 from devstack.config.words import TOLD, shape
 
 NAMED_SECTIONS: Final = ("services", "databases", "broker")
+
+_SECTIONS: Final[Mapping[str, type[Written]]] = {
+    "services": ServiceSection,
+    "databases": DatabaseSection,
+    "broker": BrokerSection,
+}
+_EXAMPLE_NAMES: Final = {"services": "api", "databases": "db", "broker": "nats"}
 
 # Words of other tools, and what says the same here.
 _FOREIGN: Final = {
@@ -128,6 +145,7 @@ def _report(error: ErrorDetails, path: list[int | str], tree: Section, context: 
             value.place if isinstance(value, (Scalar, Section, Items)) else _key_place(path, tree)
         )
         message, hint = _words(error)
+        hint = _hint_of_a_name(path, value) or hint
         is_empty = isinstance(value, Scalar) and value.is_null
         context.error(
             _key_place(path, tree) if is_empty else place, f"'{_label(path)}' {message}", hint
@@ -176,8 +194,22 @@ def _words(error: ErrorDetails) -> tuple[str, str]:
 
 def _map_hint(value: object) -> str:
     if isinstance(value, Items) and value and isinstance(value[0], Scalar):
+        name, equals, _ = value[0].text.partition("=")
+        if equals and ENV_NAME.fullmatch(name):
+            return f"write '{name}: value', not '- {name}=value'"  # what it is may be a secret
         return "write 'name: value' lines without the leading '- '"
     return ""
+
+
+def _hint_of_a_name(path: list[int | str], value: object) -> str:
+    """For what belongs one level further in: `broker: {engine: nats}`."""
+    match path:
+        case [str(section), str(key)] if key in _SECTIONS.get(section, Written).model_fields:
+            name = _EXAMPLE_NAMES[section]
+            said = value.text if key == "engine" and isinstance(value, Scalar) else "…"
+            return f"give it a name: '{name}: {{{key}: {said}}}'"
+        case _:
+            return ""
 
 
 def _key_place(path: list[int | str], tree: Section) -> Place:

@@ -326,6 +326,22 @@ def one_of(
     return Word(read, {"anyOf": [{"enum": [*words, *later]}, _VARIABLE_JSON]})
 
 
+_COMPOSE_CONDITIONS: Final = {
+    "service_started": "started",
+    "service_healthy": "ready",
+    "service_completed_successfully": "completed",
+}
+
+
+def _read_condition(value: Any, report: Report) -> Any:
+    """One word; Compose has a map with it."""
+    typed = value.get("condition") if isinstance(value, Section) else None
+    if isinstance(typed, Scalar):
+        word = _COMPOSE_CONDITIONS.get(typed.text, "ready")
+        refuse("must be one word, not a map", f"write 'NAME: {word}'")
+    return _CONDITION.read(value, report)
+
+
 def _refuse_for_now(_value: Any, _report: Report) -> NoReturn:
     refuse("is not in this version")
 
@@ -366,6 +382,10 @@ _DURATION_JSON: Final = {
     ]
 }
 _PORT_NUMBER_JSON: Final = {"type": "integer", "minimum": 1, "maximum": 65535}
+
+_CONDITION: Final = one_of(
+    {word: word for word in ("started", "ready", "completed")}, foreign=_COMPOSE_CONDITIONS
+)
 
 Text = Annotated[str, Word(read_text, _TEXT_JSON)]
 AnyText = Annotated[str, Word(read_any_text, _TEXT_JSON)]
@@ -430,17 +450,7 @@ RunWord = Annotated[
         ("docker", "kubernetes"),
     ),
 ]
-ConditionWord = Annotated[
-    str,
-    one_of(
-        {word: word for word in ("started", "ready", "completed")},
-        foreign={
-            "service_started": "started",
-            "service_healthy": "ready",
-            "service_completed_successfully": "completed",
-        },
-    ),
-]
+ConditionWord = Annotated[str, Word(_read_condition, _CONDITION.json)]
 ExposeWord = Annotated[str, one_of({}, ("lan",))]
 DatabaseWord = Annotated[
     str,

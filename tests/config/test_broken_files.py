@@ -353,8 +353,55 @@ CASES: list[tuple[str, str, list[tuple[str, str, str]]]] = [
             (
                 "2:32",
                 "'environment' must be a map, not a list",
-                "write 'name: value' lines without the leading '- '",
+                "write 'A: value', not '- A=value'",
             )
+        ],
+    ),
+    (
+        "a broker without a name",
+        "broker: {engine: nats}\nservices: {a: {command: x}}\n",
+        [
+            (
+                "1:18",
+                "'broker.engine' must be a map, not a text",
+                "give it a name: 'nats: {engine: nats}'",
+            )
+        ],
+    ),
+    (
+        "a database without a name",
+        "databases:\n  engine: postgres\n  extensions: [postgis]\n",
+        [
+            (
+                "2:11",
+                "'databases.engine' must be a map, not a text",
+                "give it a name: 'db: {engine: postgres}'",
+            ),
+            (
+                "3:15",
+                "'databases.extensions' must be a map, not a list",
+                "give it a name: 'db: {extensions: …}'",
+            ),
+        ],
+    ),
+    (
+        "conditions of Compose",
+        "services:\n  a: {command: x}\n  b: {command: x}\n  c:\n    command: x\n    depends_on:\n      a: {condition: service_healthy}\n      b: service_started\n",
+        [
+            ("7:10", "'depends_on.a' must be one word, not a map", "write 'NAME: ready'"),
+            (
+                "8:10",
+                "'depends_on.b' must be 'started', 'ready' or 'completed', not 'service_started'",
+                "write 'started'",
+            ),
+        ],
+    ),
+    (
+        "line ends that only YAML 1.1 knows",
+        'services:\n  a: # \u2028 \x85\n    command: "x\u2028y"\n    source: u\u2029v\x85w\n    prot: 1\n',
+        [
+            ("4:13", "'source' must be printable text on one line", ""),
+            ("5:5", "unknown key 'prot' (did you mean 'port'?)", ""),
         ],
     ),
     (

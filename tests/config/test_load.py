@@ -892,6 +892,20 @@ def test_k07_files_outside_the_folder_and_the_sources_are_refused(
     ]
 
 
+def test_an_env_file_that_cannot_be_read_is_told_where_it_is_named(
+    folder: Path, problems: Callable[..., list[Problem]]
+) -> None:
+    (folder / "folder.env").mkdir()
+    (folder / "huge.env").write_bytes(b"#" * (1024 * 1024 + 1))
+
+    found = problems("services:\n  a: {command: x, env_file: [folder.env, huge.env]}\n")
+
+    assert [(p.where, p.message) for p in found] == [
+        ("stack.yaml:2:30", "cannot read folder.env: it is a folder"),
+        ("stack.yaml:2:42", "cannot read huge.env: it is larger than 1 MiB"),
+    ]
+
+
 def test_k07_a_source_may_lie_outside_and_its_files_with_it(
     load_text: Callable[..., Loaded], outside: Path
 ) -> None:

@@ -332,3 +332,13 @@ def test_j02_truth_values_are_read_where_they_belong(
     assert isinstance(program, EngineProgram)
     assert program.jetstream is meant
     assert loaded.warnings == ()
+
+
+def test_line_ends_that_only_yaml_1_1_knows_stay_in_texts(
+    load_text: Callable[..., Loaded],
+) -> None:
+    text = "a\u2028b\x85c\u2029d\ue000e"
+
+    loaded = load_text(f'services:\n  a: {{command: x, environment: {{A: "{text}", B: {text}}}}}\n')
+
+    assert [str(value) for _, value in loaded.stack.service("a").environment] == [text, text]
