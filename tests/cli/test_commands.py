@@ -133,6 +133,48 @@ class TestWithoutAStack:
         assert not (stack.folder / ".devstack").exists()
         assert listing(stack, "ls", "ls")["stacks"] == []
 
+    def test_a_dry_run_says_what_the_packs_find(self, stack: StackUnderTest) -> None:
+        write_stack(
+            stack.folder,
+            "services:\n  web: {source: web}\n  tick: {source: tick}\n  api: {source: api}\n"
+            "  ui: {source: ui}\n",
+            {
+                "web/app.py": "from flask import Flask\napp = Flask(__name__)\n",
+                "tick/tick.py": "print('tick')\n",
+                "api/go.mod": "module api\n",
+                "api/main.go": "package main\nfunc main() {}\n",
+                "ui/package.json": '{"scripts": {"start": "node src/ui.js"}}',
+                "ui/src/ui.js": "",
+            },
+        )
+
+        lines = stack.devstack("up", "--dry-run").out.splitlines()
+
+        source = stack.folder
+        assert [line.partition(" prepare ")[2] for line in lines[:4]] == [
+            f"{source}/web as python (python files), run app:app (app.py:2) with waitress",
+            f"{source}/tick as python (python files), run python tick.py",
+            f"{source}/api as go (go.mod), run the program in {source}/api",
+            f"{source}/ui as node (package.json), run node src/ui.js (scripts.start)",
+        ]
+
+    def test_a_dry_run_of_what_cannot_be_prepared_ends_with_1_and_the_reason(
+        self, stack: StackUnderTest
+    ) -> None:
+        write_stack(
+            stack.folder,
+            "services:\n  a: {source: empty}\n  b: {source: broken}\n  c: {source: lib}\n"
+            "  d: {command: x}\n",
+            {"empty/x": "", "broken/app.py": "def\n", "lib/package.json": "{}"},
+        )
+
+        result = stack.devstack("up", "--dry-run", code=1)
+
+        assert result.out.startswith("d (service, 1): sh -c 'x'\n")
+        assert f"cannot prepare {stack.folder}/empty: its language is not known" in result.err
+        assert "cannot start b: app.py:1: " in result.err
+        assert f"cannot start c: no program found in {stack.folder}/lib\nhint: " in result.err
+
     def test_j08_an_invalid_file_ends_up_with_2_and_leaves_no_controller(
         self, stack: StackUnderTest
     ) -> None:
