@@ -24,7 +24,7 @@ from devstack.api.client import has_keeper
 from devstack.api.control import Control, Outcome
 from devstack.api.locate import Places, remove_entry, write_entry
 from devstack.api.requests import BadRequest, Request
-from devstack.api.wire import LONGEST_LINE, PROTOCOL, Malformed, decode, encode
+from devstack.api.wire import LONGEST_LINE, MOST_REQUESTS, PROTOCOL, Malformed, decode, encode
 from devstack.keeper.places import make_folders
 
 log = logging.getLogger("devstack.api")
@@ -34,8 +34,6 @@ LOOK_EVERY_SECONDS = 1.0
 IDLE_SECONDS = 30.0
 """A controller that nobody gave a stack ends after this."""
 LAST_WORDS_SECONDS = 2.0
-MOST_REQUESTS = 64
-"""Under way at once on one connection."""
 _BACKLOG = 128
 _CREDENTIALS = struct.Struct("3i")
 

@@ -18,6 +18,8 @@ import json
 PROTOCOL = 2
 LONGEST_LINE = 8 << 20
 """A request carries the whole environment of a shell, which Linux limits to 2 MiB."""
+MOST_REQUESTS = 64
+"""Under way at once on one connection."""
 LOCK_HELD = 4
 """Exit code of a controller that found another one holding the lock: its starter waits for that one."""
 

@@ -17,7 +17,8 @@ from devstack.api import server as server_module
 from devstack.api.client import Client, Lost, OtherProtocol
 from devstack.api.control import Outcome, Told
 from devstack.api.server import SocketTaken, bind_privately
-from devstack.api.wire import LONGEST_LINE, PROTOCOL
+from devstack.api.wire import LONGEST_LINE, MOST_REQUESTS, PROTOCOL
+from devstack.cli.changes import ask_all
 from devstack.core.plain import to_plain
 from devstack.keeper.places import PlaceRefused, Places
 from devstack.steps import Progress
@@ -393,6 +394,27 @@ class TestSideBySide:
         assert client.ask("status").exit_code == 0
         running.call(running.control.may_scale.set)
         assert client.wait()["id"] == slow
+
+    def test_a_command_that_names_more_than_are_taken_at_once_asks_in_turns(
+        self, running: Served, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        requests = [("scale", {"service": "api", "replicas": n}) for n in range(150)]
+        codes: list[int] = []
+
+        def scaled() -> int:
+            return sum(call.startswith("scale") for call in running.control.calls)
+
+        asking = threading.Thread(
+            target=lambda: codes.append(ask_all(client_of(running), requests))
+        )
+        asking.start()
+        eventually(lambda: scaled() >= MOST_REQUESTS // 2)
+        running.call(running.control.may_scale.set)
+        asking.join(60)
+
+        assert codes == [0]
+        assert scaled() == 150
+        assert len(capsys.readouterr().out.splitlines()) == 150
 
     def test_a_client_that_leaves_ends_what_only_it_waited_for(self, running: Served) -> None:
         client = client_of(running)
