@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import sys
 import time
 
 from devstack import __version__
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from devstack.keeper.places import Places
 
 CONNECT_SECONDS = 5.0
+ANSWER_SECONDS = 5.0
+"""A listing takes milliseconds: who says nothing for so long was stopped, or hangs."""
 _READ = 1 << 16
 MOST_READS = 64
 """Then what came is handled first, however much more there is."""
@@ -28,6 +31,15 @@ _NOBODY = (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR)
 
 class Lost(Exception):
     """The controller is gone in the middle of it."""
+
+
+class Silent(Exception):
+    """The controller is there and does not answer."""
+
+    def __init__(self, pid: int) -> None:
+        who = f"the controller (pid {pid})" if pid else "the controller"
+        super().__init__(f"{who} does not answer")
+        self.hint = f"if it was stopped, kill -CONT {pid} lets it go on" if pid else ""
 
 
 class OtherProtocol(Exception):
@@ -82,6 +94,10 @@ class Client:
 
     def close(self) -> None:
         self._socket.close()
+
+    def limit(self, seconds: float) -> None:
+        """From here on wait no longer for what comes next; then raises Silent."""
+        self._socket.settimeout(seconds)
 
     def greet(self) -> Hello:
         """Whom we talk to, whatever its protocol; raises Lost."""
@@ -164,11 +180,22 @@ class Client:
             data = self._socket.recv(_READ)
         except BlockingIOError:
             raise
+        except TimeoutError as exc:
+            raise Silent(_peer_pid(self._socket)) from exc
         except OSError as exc:
             raise Lost from exc
         if not data:
             raise Lost
         self._buffer += data
+
+
+def _peer_pid(connection: socket.socket) -> int:
+    """Who listens there; 0 where the system does not tell."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return 0
+    return int.from_bytes(
+        connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 4), sys.byteorder
+    )
 
 
 def connect(places: Places) -> Client | None:

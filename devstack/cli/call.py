@@ -7,9 +7,9 @@ from __future__ import annotations
 import os
 
 from devstack.api.checkout import USUAL_FILE, taken_name
-from devstack.api.client import Client, connect_soon
+from devstack.api.client import ANSWER_SECONDS, Client, Silent, connect_soon
 from devstack.api.locate import PlaceRefused, Places, check, places_of, stack_id_of
-from devstack.cli.talk import FAILED, NO_CONTROLLER, Failed, say, usage_error
+from devstack.cli.talk import FAILED, NO_CONTROLLER, Failed, finish, say, usage_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,6 +72,17 @@ class Call:
                 code=NO_CONTROLLER,
             )
         return client
+
+
+def show_listing(call: Call, do: str, **arguments: object) -> int:
+    """Print what the controller rendered; one that says nothing is not waited for."""
+    client = call.reach()
+    client.limit(ANSWER_SECONDS)
+    try:
+        answer = client.ask(do, None, **arguments)
+    except Silent as silent:
+        raise Failed(str(silent), silent.hint) from silent
+    return finish(answer.exit_code, answer.lines)
 
 
 def reach(places: Places) -> Client | None:

@@ -5,11 +5,8 @@ from __future__ import annotations
 import sys
 
 from devstack.cli import talk
+from devstack.cli.call import Call, show_listing
 from devstack.cli.options import read
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from devstack.cli.call import Call
 
 USAGE = """\
 usage: devstack endpoints [--json]
@@ -23,7 +20,5 @@ The gateway with its routes, and the stable address of each service.
 def run(call: Call) -> int:
     """Print what the controller rendered."""
     options = read(call.command, call.words, flags={"--json": "json"})
-    client = call.reach()
     colour = not talk.is_plain(sys.stdout)
-    answer = client.ask("endpoints", json="json" in options, colour=colour)
-    return talk.finish(answer.exit_code, answer.lines)
+    return show_listing(call, "endpoints", json="json" in options, colour=colour)

@@ -5,11 +5,8 @@ from __future__ import annotations
 import sys
 
 from devstack.cli import talk
+from devstack.cli.call import Call, show_listing
 from devstack.cli.options import read
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from devstack.cli.call import Call
 
 USAGE = """\
 usage: devstack env SERVICE [--json]
@@ -26,11 +23,10 @@ def run(call: Call) -> int:
     options = read(
         call.command, call.words, flags={"--json": "json"}, least=1, most=1, wants="a service"
     )
-    client = call.reach()
-    answer = client.ask(
+    return show_listing(
+        call,
         "env",
         service=options.arguments[0],
         json="json" in options,
         colour=not talk.is_plain(sys.stdout),
     )
-    return talk.finish(answer.exit_code, answer.lines)

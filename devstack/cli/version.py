@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from devstack import __version__
+from devstack.api.client import ANSWER_SECONDS, Silent
 from devstack.api.wire import PROTOCOL
 from devstack.cli import talk
 from devstack.cli.call import reach
@@ -56,4 +57,11 @@ def _controller(call: Call) -> Hello | None:
         client = reach(call.places())
     except talk.Failed:
         return None
-    return None if client is None else client.greet()
+    if client is None:
+        return None
+    client.limit(ANSWER_SECONDS)
+    try:
+        return client.greet()
+    except Silent as silent:
+        talk.say(str(silent))
+        return None

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from devstack.cli import talk
+from devstack.cli.call import Call, show_listing
 from devstack.cli.options import read
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from devstack.cli.call import Call
 
 USAGE = """\
 usage: devstack why SERVICE [--json]
@@ -23,6 +19,4 @@ def run(call: Call) -> int:
     options = read(
         call.command, call.words, flags={"--json": "json"}, least=1, most=1, wants="a service"
     )
-    client = call.reach()
-    answer = client.ask("why", service=options.arguments[0], json="json" in options)
-    return talk.finish(answer.exit_code, answer.lines)
+    return show_listing(call, "why", service=options.arguments[0], json="json" in options)

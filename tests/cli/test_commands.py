@@ -273,6 +273,30 @@ class TestARunningStack:
                 "hint: devstack status tells what runs\n"
             )
 
+    def test_a_controller_that_was_stopped_is_told_by_who_only_reads(
+        self, stack: StackUnderTest
+    ) -> None:
+        stack.up()
+        pid = stack.controller_pid
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            asked = [
+                stack.start(*words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                for words in (["status"], ["why", "api"], ["env", "api"], ["endpoints"], ["ls"])
+            ]
+            ends = [(*asking.communicate(timeout=60), asking.returncode) for asking in asked]
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+        for out, err, code in ends[:-1]:
+            assert (out, code) == (b"", 1)
+            assert err.decode().splitlines() == [
+                f"the controller (pid {pid}) does not answer",
+                f"hint: if it was stopped, kill -CONT {pid} lets it go on",
+            ]
+        assert ends[-1][2] == 0
+        assert stack.service("api")["state"] == "ready"
+
 
 class TestDown:
     def test_it_asks_before_it_removes_data_and_lists_it(self, stack: StackUnderTest) -> None:
