@@ -22,7 +22,7 @@ from devstack.api import listings
 from devstack.api.answers import TABLE, Answers
 from devstack.api.client import has_keeper
 from devstack.api.control import Control, Outcome
-from devstack.api.locate import Places, remove_entry, write_entry
+from devstack.api.locate import PlaceRefused, Places, remove_entry, write_entry
 from devstack.api.requests import BadRequest, Request
 from devstack.api.wire import LONGEST_LINE, MOST_REQUESTS, PROTOCOL, Malformed, decode, encode
 from devstack.keeper.places import make_folders
@@ -58,6 +58,7 @@ class ControlServer:
         self._started_at = time.time()
         self._used_at = time.monotonic()
         self._entry: Mapping[str, Any] = {}
+        self._trouble = ""
         self._is_closed = asyncio.Event()
         self.listening = asyncio.Event()
         """Set once the socket is there."""
@@ -103,10 +104,7 @@ class ControlServer:
         """Bind again where the socket was removed; keep the entry for `devstack ls` as it is."""
         while True:
             if not self._is_bound():
-                log.warning("the control socket was removed: binding it again")
-                assert self._listener is not None
-                self._listener.close()
-                await self._bind()
+                await self._bind_again()
             if self._control.state.stack is not None:
                 self._keep_entry()
             if self._is_idle():
@@ -115,15 +113,38 @@ class ControlServer:
                 return
             await asyncio.sleep(LOOK_EVERY_SECONDS)
 
+    async def _bind_again(self) -> None:
+        """A place that cannot be had now (its parent is gone, the disk is full) is tried again."""
+        if self._bound is not None:
+            log.warning("the control socket was removed: binding it again")
+        assert self._listener is not None
+        self._listener.close()
+        self._bound = None
+        try:
+            await self._bind()
+        except (PlaceRefused, OSError) as exc:
+            self._warn_once(f"cannot keep the control socket: {exc}")
+
     def _is_bound(self) -> bool:
-        return _identity_of(self._places.control_socket) == self._bound
+        return self._bound is not None and _identity_of(self._places.control_socket) == self._bound
 
     def _keep_entry(self) -> None:
         """For `devstack ls`: at once when a stack was applied, then as it changes."""
         entry = listings.entry(self._control, self._started_at)
-        if entry != self._entry or _identity_of(self._places.entry) is None:
+        if entry == self._entry and _identity_of(self._places.entry) is not None:
+            return
+        try:
             write_entry(self._places, entry)
+        except OSError as exc:
+            self._warn_once(f"cannot keep the entry for devstack ls: {exc}")
+        else:
             self._entry = entry
+
+    def _warn_once(self, trouble: str) -> None:
+        """At each look it is the same trouble."""
+        if trouble != self._trouble:
+            self._trouble = trouble
+            log.warning("%s; it is tried again", trouble)
 
     def _is_idle(self) -> bool:
         if self._connections or self._control.state.stack is not None:
@@ -131,14 +152,14 @@ class ControlServer:
         return time.monotonic() - self._used_at > IDLE_SECONDS
 
     def _withdraw(self) -> None:
-        """Leave nothing of ours behind, and nothing of anybody else's touched."""
+        """Leave nothing of ours behind where that can be, and nothing of anybody else's touched."""
         if self._listener is not None:
             self._listener.close()
-        if self._bound is not None and self._is_bound():
-            with contextlib.suppress(FileNotFoundError):
+        if self._is_bound():
+            with contextlib.suppress(OSError):
                 os.unlink(self._places.control_socket)  # noqa: PTH108 - beside os.lstat, in the same terms
         if not self._answers.is_leaving:
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):
                 remove_entry(self._places)
 
     # ── connections ───────────────────────────────────────────────────────────────────────────
@@ -342,7 +363,7 @@ def _identity_of(path: str) -> tuple[int, int] | None:
     """Which file a name stands for; None where there is none."""
     try:
         status = os.lstat(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return status.st_dev, status.st_ino
 

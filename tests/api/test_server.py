@@ -218,6 +218,37 @@ class TestTheSocket:
             assert client.greet().pid == os.getpid()
             assert stat.S_IMODE(os.stat(places.folder).st_mode) == 0o700
 
+    def test_a_place_that_cannot_be_had_for_a_while_ends_nothing(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The parent of the run folders is gone, as `$XDG_RUNTIME_DIR` after a logout."""
+        monkeypatch.setattr(server_module, "LOOK_EVERY_SECONDS", 0.01)
+        parent, away = tmp_path / "u", tmp_path / "v"
+        parent.mkdir(mode=0o700)
+        places = Places(str(parent / "d" / "0123456789"))
+        with serving(places) as served:
+            parent.rename(away)
+            eventually(lambda: "cannot keep the control socket: cannot make" in caplog.text)
+            assert open_client(places) is None
+
+            away.rename(parent)
+            eventually(lambda: open_client(places) is not None)
+            assert client_of(served).ask("status").exit_code == 0
+
+    def test_an_entry_that_cannot_be_written_for_a_while_ends_nothing(
+        self, running: Served, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        entry = Path(running.places.entry)
+        entry.unlink(missing_ok=True)
+        entry.mkdir()
+        running.call(lambda: setattr(running.control, "gateway_url", lambda: None))
+        assert client_of(running).ask("up", **UP).exit_code == 0
+        eventually(lambda: "cannot keep the entry" in caplog.text)
+
+        entry.rmdir()
+        eventually(entry.is_file)
+        assert client_of(running).ask("status").exit_code == 0
+
     def test_nothing_is_left_after_the_end(self, places: Places) -> None:
         with serving(places) as served:
             served.call(lambda: setattr(served.control, "state", running_state()))
