@@ -15,10 +15,12 @@ from accounts import Accounts, AlreadyRegistered
 
 MAX_EMAIL = 254
 MAX_PASSWORD = 1024
+MAX_BODY = 64 * 1024
 
 
 def create_app(accounts: Accounts) -> Flask:
     app = Flask("auth")
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
 
     @app.get("/healthz")
     def healthz():
@@ -102,6 +104,8 @@ def credentials() -> tuple[str, str]:
         bad_request("this is not an email address")
     if not 1 <= len(password) <= MAX_PASSWORD:
         bad_request(f"a password has 1 to {MAX_PASSWORD} characters")
+    if not passwords.is_text(password):
+        bad_request("a password cannot have half a character")
     return email, password
 
 

@@ -18,6 +18,15 @@ def verify(password: str, password_hash: str) -> bool:
     return hmac.compare_digest(actual, bytes.fromhex(expected))
 
 
+def is_text(password: str) -> bool:
+    """JSON can carry half of a character (`"\\ud800"`), which has no bytes."""
+    try:
+        password.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _scrypt(password: str, salt: bytes, n: int, r: int, p: int) -> bytes:
     return hashlib.scrypt(password.encode(), salt=salt, n=n, r=r, p=p, maxmem=2**26)
 

@@ -19,6 +19,10 @@ class Passwords(unittest.TestCase):
     def test_the_same_password_twice_has_two_hashes(self) -> None:
         self.assertNotEqual(passwords.hash_password("x"), passwords.hash_password("x"))
 
+    def test_half_a_character_is_no_text(self) -> None:
+        self.assertTrue(passwords.is_text("pässword 🔑"))
+        self.assertFalse(passwords.is_text("\ud800"))
+
     def test_nobody_has_no_password(self) -> None:
         self.assertFalse(passwords.verify("", passwords.NOBODY))
 

@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -19,6 +20,7 @@ const (
 	healthTimeout = 800 * time.Millisecond
 	maxBody       = 64 << 10
 	maxItem       = 200
+	maxAmount     = 100_000_000_000 // cents; far below 2^53, which every reader of our events can hold
 )
 
 // api is what callers see.
@@ -38,14 +40,18 @@ func (a *api) handler() http.Handler {
 	return traced(mux)
 }
 
+// health asks for what an order needs. The broker is told of and not asked for: orders are taken while
+// it is away, and the outbox publishes them when it is back.
 func (a *api) health(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), healthTimeout)
 	defer cancel()
-	if err := errors.Join(a.store.check(ctx), a.broker.check(ctx)); err != nil {
-		answer(w, http.StatusServiceUnavailable, map[string]string{"status": "unavailable", "reason": err.Error()})
+	broker := a.broker.state()
+	if err := a.store.check(ctx); err != nil {
+		answer(w, http.StatusServiceUnavailable,
+			map[string]string{"status": "unavailable", "reason": err.Error(), "broker": broker})
 		return
 	}
-	answer(w, http.StatusOK, map[string]string{"status": "ok"})
+	answer(w, http.StatusOK, map[string]string{"status": "ok", "broker": broker})
 }
 
 func (a *api) createOrder(w http.ResponseWriter, r *http.Request, customer string) error {
@@ -54,14 +60,18 @@ func (a *api) createOrder(w http.ResponseWriter, r *http.Request, customer strin
 		Amount int64  `json:"amount"`
 	}
 	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody)).Decode(&body); err != nil {
+		var tooLarge *http.MaxBytesError
+		if errors.As(err, &tooLarge) {
+			return errTooLarge
+		}
 		return badRequest(`send {"item": "...", "amount": 1250}, the amount in cents`)
 	}
 	item := strings.TrimSpace(body.Item)
 	if item == "" || utf8.RuneCountInString(item) > maxItem {
 		return badRequest("an item has 1 to 200 characters")
 	}
-	if body.Amount <= 0 {
-		return badRequest("an amount is a whole number of cents above 0")
+	if body.Amount < 1 || body.Amount > maxAmount {
+		return badRequest(fmt.Sprintf("an amount is a whole number of cents from 1 to %d", maxAmount))
 	}
 	o, err := a.store.create(r.Context(), customer, item, body.Amount)
 	if err != nil {
@@ -105,6 +115,8 @@ func (a *api) forCustomer(handle func(http.ResponseWriter, *http.Request, string
 	}
 }
 
+var errTooLarge = fmt.Errorf("a request has at most %d bytes", maxBody)
+
 type badRequest string
 
 func (b badRequest) Error() string { return string(b) }
@@ -115,6 +127,8 @@ func answerError(w http.ResponseWriter, r *http.Request, err error) {
 	switch {
 	case errors.As(err, &bad):
 		status, message = http.StatusBadRequest, err.Error()
+	case errors.Is(err, errTooLarge):
+		status, message = http.StatusRequestEntityTooLarge, err.Error()
 	case errors.Is(err, errUnauthorized):
 		status, message = http.StatusUnauthorized, err.Error()
 		w.Header().Set("WWW-Authenticate", "Bearer")

@@ -69,18 +69,12 @@ func connectBroker(url string) (*broker, error) {
 
 func (b *broker) close() { b.connection.Close() }
 
-// check asks JetStream a real question.
-func (b *broker) check(ctx context.Context) error {
-	if err := b.connected(); err != nil {
-		return err
-	}
-	_, err := b.js.AccountInfo(ctx)
-	return err
-}
+// state is one word: connected, or what is done about it.
+func (b *broker) state() string { return strings.ToLower(b.connection.Status().String()) }
 
 func (b *broker) connected() error {
-	if status := b.connection.Status(); status != nats.CONNECTED {
-		return fmt.Errorf("not connected to NATS: %s", strings.ToLower(status.String()))
+	if b.connection.Status() != nats.CONNECTED {
+		return fmt.Errorf("not connected to NATS: %s", b.state())
 	}
 	return nil
 }

@@ -3,8 +3,8 @@
 //	POST /orders -> order + outbox row, one transaction -> orders.created on NATS
 //	payments.captured | payments.declined on NATS       -> the order is paid | declined
 //
-// It starts before its database or broker are there, answers 503 on /healthz until they are, and
-// finds them again whenever they were away.
+// It starts before its database or broker are there and finds them again whenever they were away.
+// /healthz answers 503 while the database is away; without the broker orders are taken all the same.
 package main
 
 import (
@@ -21,7 +21,11 @@ import (
 	"time"
 )
 
-const shutdownGrace = 8 * time.Second
+const (
+	shutdownGrace = 8 * time.Second
+	readTimeout   = 30 * time.Second // a caller that sends its request a byte at a time
+	idleTimeout   = 2 * time.Minute
+)
 
 func main() {
 	slog.SetDefault(newLogger(os.Stdout))
@@ -34,6 +38,8 @@ func main() {
 }
 
 func run(ctx context.Context, getenv func(string) string) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	cfg, err := loadConfig(getenv)
 	if err != nil {
 		return err
@@ -55,7 +61,12 @@ func run(ctx context.Context, getenv func(string) string) error {
 
 	outbox := newOutbox(store, broker)
 	api := &api{store: store, broker: broker, outbox: outbox, identity: newIdentity(cfg.authURL)}
-	server := &http.Server{Handler: api.handler(), ReadHeaderTimeout: 5 * time.Second}
+	server := &http.Server{
+		Handler:           api.handler(),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       readTimeout,
+		IdleTimeout:       idleTimeout,
+	}
 
 	var work sync.WaitGroup
 	work.Go(func() {
@@ -67,18 +78,19 @@ func run(ctx context.Context, getenv func(string) string) error {
 	go func() { failed <- server.Serve(listener) }()
 	slog.Info("listening", "address", cfg.listen)
 
+	var failure error
 	select {
-	case err := <-failed:
-		return err
+	case failure = <-failed:
 	case <-ctx.Done():
 	}
 	slog.Info("stopping")
-	grace, cancel := context.WithTimeout(context.Background(), shutdownGrace)
-	defer cancel()
+	cancel()
+	grace, release := context.WithTimeout(context.Background(), shutdownGrace)
+	defer release()
 	if err := server.Shutdown(grace); err != nil && !errors.Is(err, http.ErrServerClosed) {
 		slog.Warn("cannot finish all requests", "error", err)
 	}
 	work.Wait()
 	slog.Info("stopped")
-	return nil
+	return failure
 }

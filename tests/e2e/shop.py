@@ -1,5 +1,6 @@
 """What a customer of the sample shop does, over HTTP alone: register, log in, buy, look."""
 
+import json
 import time
 import uuid
 from collections.abc import Callable
@@ -53,6 +54,15 @@ def buy(
 
 def get(base: str, path: str, token: str) -> httpx.Response:
     return httpx.get(f"{base}{path}", headers=_bearer(token), timeout=10, trust_env=False)
+
+
+def post(base: str, path: str, body: dict[str, Any], token: str = "") -> httpx.Response:
+    """The answer, whatever it is; the body in ASCII, which can hold what UTF-8 cannot."""
+    headers = {"Content-Type": "application/json"} | (_bearer(token) if token else {})
+    content = json.dumps(body).encode()
+    return httpx.post(
+        f"{base}{path}", content=content, headers=headers, timeout=10, trust_env=False
+    )
 
 
 def wait_status(base: str, token: str, order_id: str, *, seconds: float = 20.0) -> dict[str, Any]:

@@ -44,9 +44,8 @@ export class Broker {
     );
   }
 
-  /** Asks JetStream a real question. */
-  async check() {
-    await (await this.#manager()).getAccountInfo();
+  get state() {
+    return this.#online ? "connected" : "disconnected";
   }
 
   /** Resolves once the message is stored; the same `id` again is stored once. */

@@ -63,14 +63,11 @@ async function handle(message, payments, outbox) {
   }
 }
 
+/** What names an order and its customer can be decided; of anything else nobody could be told. */
 function parse(message) {
   try {
     const order = message.json();
-    const valid =
-      typeof order.order_id === "string" &&
-      typeof order.customer === "string" &&
-      Number.isSafeInteger(order.amount);
-    return valid ? order : undefined;
+    return typeof order.order_id === "string" && typeof order.customer === "string" ? order : undefined;
   } catch {
     return undefined;
   }

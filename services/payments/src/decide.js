@@ -2,6 +2,7 @@
 
 const LIMIT = 100_000;
 
+/** An amount that is none is declined: whoever ordered is told, instead of waiting for ever. */
 export function decide(amount) {
-  return amount > LIMIT ? "declined" : "captured";
+  return Number.isSafeInteger(amount) && amount > 0 && amount <= LIMIT ? "captured" : "declined";
 }

@@ -2,8 +2,8 @@
 //
 //   orders.created --consumer--> one document per order --outbox--> payments.captured | .declined
 //
-// It starts before its database or broker are there, answers 503 on /healthz until they are, and
-// finds them again whenever they were away.
+// It starts before its database or broker are there and finds them again whenever they were away.
+// /healthz answers 503 while the database is away.
 
 import { once } from "node:events";
 import { MongoClient } from "mongodb";
