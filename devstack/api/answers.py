@@ -343,9 +343,6 @@ class Answers:
             return _json(listing)
         return Outcome(0, tuple(printable(line) for line in listing["lines"]))
 
-    async def version(self, _: Request) -> Outcome:
-        return Outcome()
-
 
 @dataclass(frozen=True, slots=True)
 class Known:
@@ -373,7 +370,6 @@ TABLE: Final[Mapping[str, Known]] = {
     "endpoints": Known(Answers.endpoints),
     "env": Known(Answers.env),
     "why": Known(Answers.why),
-    "version": Known(Answers.version),
 }
 
 

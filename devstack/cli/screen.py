@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from devstack.api.text import one_line, printable
+from devstack.api.text import printable
 from devstack.cli import talk
 
 if TYPE_CHECKING:
@@ -296,11 +296,6 @@ def pending_text(pending: Sequence[tuple[str, str, str]]) -> str:
     words = [f"{name} {state}" for name, state, _ in pending[:_MOST_PENDING]]
     more = len(pending) - len(words)
     return ", ".join(words) + (f" and {more} more" if more > 0 else "")
-
-
-def reasons(pending: Sequence[tuple[str, str, str]]) -> list[str]:
-    """A line for each service that says why it is not ready."""
-    return [f"{name}: {state}" + (f": {one_line(r)}" if r else "") for name, state, r in pending]
 
 
 def _amount(told: Told) -> str:

@@ -202,7 +202,7 @@ class TestTheSocket:
 
             assert new is not None
             assert new.greet().pid == os.getpid()
-            assert old.ask("version").exit_code == 0, "connections that were open stay"
+            assert old.ask("status").exit_code == 0, "connections that were open stay"
 
     def test_a_cleaned_run_folder_is_made_again(
         self, places: Places, monkeypatch: pytest.MonkeyPatch
