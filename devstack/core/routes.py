@@ -57,8 +57,6 @@ class GatewayConfig:
     public: tuple[Listen, ...] = ()
     """Where the gateway itself listens; empty when the stack has no `gateway:` section."""
     routes: tuple[Route, ...] = ()
-    hosts: tuple[str, ...] = ()
-    """Further host names that are answered; all others but the loopback's and the stack's get 421."""
     services: tuple[Slots, ...] = ()
     direct: tuple[tuple[str, str], ...] = ()
     """Routing-table key → fixed `address:port` for services dialled without slots (port: fixed)."""

@@ -15,9 +15,6 @@ FORBIDDEN = frozenset("{};#$\"'\\")
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,39}\Z")
 _KEY = re.compile(r"[a-z][a-z0-9-]{0,39}(\.[a-z][a-z0-9-]{0,39})?\Z")
 _PATH = re.compile(r"/[A-Za-z0-9._~/-]*\Z")
-_HOST = re.compile(
-    r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*\Z"
-)
 
 
 class UnsafeValue(ValueError):
@@ -96,11 +93,6 @@ def checked_key(text: str) -> str:
 def checked_path(text: str) -> str:
     """`text`, if it is the path of a route."""
     return _checked(text, _PATH, "path")
-
-
-def checked_host(text: str) -> str:
-    """`text`, if it is a host name by RFC 1123, in lower case."""
-    return _checked(text, _HOST, "host name")
 
 
 def checked_port(port: int) -> int:

@@ -15,7 +15,6 @@ from devstack.gateway.directive import (
     UnsafeValue,
     Value,
     block,
-    checked_host,
     checked_key,
     checked_path,
     line,
@@ -38,7 +37,7 @@ def web_servers(
         TableChoosing(config, settings) if features.shared_table else FixedChoosing(config, table)
     )
     yield from _limits(settings)
-    yield from _headers(config)
+    yield from _headers()
     yield from _log()
     yield from choosing.declarations()
     listens = [
@@ -124,7 +123,7 @@ def _limits(settings: GatewaySettings) -> Iterator[Directive]:
     )
 
 
-def _headers(config: GatewayConfig) -> Iterator[Directive]:
+def _headers() -> Iterator[Directive]:
     default = E_("default")
     yield _map("$http_upgrade", "$ds_connection", [(default, E_("upgrade")), (E_(""), E_(""))])
     yield _map("$http_host", "$ds_host", [(default, E_("$http_host")), (E_(""), E_("localhost"))])
@@ -156,7 +155,6 @@ def _headers(config: GatewayConfig) -> Iterator[Directive]:
             (E_("~^[0-9.]+$"), E_("0")),
             (E_("~^\\[[0-9a-f:.]+\\]$"), E_("0")),
             (E_("~[.](localhost|internal)$"), E_("0")),
-            *((Value(checked_host(host)), E_("0")) for host in config.hosts if "." in host),
         ],
     )
 
@@ -203,7 +201,6 @@ def _public_servers(config: GatewayConfig, choosing: Choosing) -> Iterator[Direc
     for at in config.public:
         ip = ipaddress.ip_address(at.address)
         names.append(f"[{ip}]" if ip.version == 6 else str(ip))
-    names += [checked_host(host) for host in config.hosts]
     routes = {_clean_path(route): route for route in config.routes}
     if len(routes) != len(config.routes):
         raise DuplicateRoute("cannot route one path to two services: see gateway.routes")

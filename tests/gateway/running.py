@@ -61,7 +61,7 @@ class Shop:
         )
         if tcp:
             services += (Slots("lines", "lines", Upstream.TCP, (self.lines,), ((p[5],), (p[7],))),)
-        return GatewayConfig("shop", (self.public,), self.routes, (), services)
+        return GatewayConfig("shop", (self.public,), self.routes, services)
 
 
 def table(**ready: list[Replica]) -> RoutingTable:

@@ -49,7 +49,6 @@ def shop(**changes: object) -> GatewayConfig:
             Route("/orders", "orders", strip=True, timeout_seconds=30),
             Route("/", "users", stream=True),
         ),
-        ("dev.example.org",),
         (
             Slots(
                 "orders",
@@ -98,7 +97,7 @@ EXPECTED = {
 
 @pytest.mark.parametrize("payload", PAYLOADS)
 @pytest.mark.parametrize("features", [TABLE, PLAIN], ids=["table", "plain"])
-def test_k06_an_injected_name_path_or_host_is_refused_wherever_it_stands(
+def test_k06_an_injected_name_or_path_is_refused_wherever_it_stands(
     payload: str, features: Features
 ) -> None:
     slots = shop().services[0]
@@ -106,7 +105,6 @@ def test_k06_an_injected_name_path_or_host_is_refused_wherever_it_stands(
         shop(stack=payload),
         shop(routes=(Route(payload, "orders"),)),
         shop(routes=(Route("/orders", payload),)),
-        shop(hosts=(payload,)),
         shop(services=(replace(slots, key=payload),)),
         shop(public=(Listen(payload, 8080),)),
         shop(services=(replace(slots, listens=(Listen(payload, 80),)),)),
@@ -137,7 +135,6 @@ text = st.one_of(
     stack=text,
     path=text,
     to=text,
-    host=text,
     key=text,
     waiting=text,
     replica=text,
@@ -148,7 +145,6 @@ def test_k06_whatever_is_written_only_expected_directives_come_out(
     stack: str,
     path: str,
     to: str,
-    host: str,
     key: str,
     waiting: str,
     replica: str,
@@ -160,7 +156,6 @@ def test_k06_whatever_is_written_only_expected_directives_come_out(
         stack,
         (Listen("127.0.0.1", 8080),),
         (Route(path, to, strip),),
-        (host,),
         (Slots(key, key, Upstream.HTTP, (Listen("127.65.1.2", 8080),), ((21000,),)),),
     )
     table = RoutingTable({key: (Target(1, "127.0.0.1:21000", replica),)}, {key: waiting})
