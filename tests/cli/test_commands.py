@@ -421,7 +421,7 @@ class TestPlaces:
         try:
             stack.devstack("status", code=3)
             assert "one.1 | hi" in stack.devstack("-f", "other.yaml", "logs").out
-            assert (stack.folder / ".devstack" / "other" / "logs" / "one").is_dir()
+            assert (stack.folder / ".devstack" / "other.yaml" / "logs" / "one").is_dir()
         finally:
             stack.devstack("-f", "other.yaml", "down")
 
