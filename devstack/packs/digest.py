@@ -4,6 +4,9 @@ Counted are all files below the folder except: dependency, cache and build folde
 the `.gitignore` files inside the tree name, unless it is code of the pack's language (generated
 code is code); and files that running programs write (logs, databases, sockets). So a service that
 writes next to its code does not look edited, and generated code that is not checked in does.
+
+What a compiler or a build script reads is another question, which no list of names answers:
+`walk_tree` has every file.
 """
 
 import hashlib
@@ -29,6 +32,8 @@ PRUNED_SUFFIXES = (
     ".sqlite", ".sqlite-journal", ".sqlite3", ".sqlite3-journal", ".swo", ".swp", ".tmp", "~",
 )  # fmt: skip
 PRUNED_FILES = frozenset({".DS_Store", "4913", ".coverage"})
+
+_BROUGHT_FOLDERS = frozenset({".devstack", ".git", ".hg", ".svn", "node_modules"})
 
 RACY_SECONDS = 2.0
 """A file changed this shortly before it was hashed may change again within one clock tick."""
@@ -60,6 +65,29 @@ def walk_source(
             if is_folder:
                 pending.append((entry.path, rules, ignored))
             elif not ignored or entry.name.endswith(code_suffixes):
+                found.append(entry.path)
+    found.sort()
+    return tuple(Path(path) for path in found)
+
+
+def walk_tree(source: Path) -> tuple[Path, ...]:
+    """Every file below the folder, whoever ignores it, sorted.
+
+    Left out is only what was brought there (packages, virtual environments), version control's
+    and devstack's own folder, and what is no file (sockets, pipes).
+    """
+    found: list[str] = []
+    pending = [os.fspath(source)]
+    while pending:
+        try:
+            entries = list(os.scandir(pending.pop()))
+        except OSError:
+            continue  # as in walk_source
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                if entry.name not in _BROUGHT_FOLDERS and not _is_venv(entry):
+                    pending.append(entry.path)
+            elif entry.is_symlink() or entry.is_file():
                 found.append(entry.path)
     found.sort()
     return tuple(Path(path) for path in found)

@@ -81,17 +81,24 @@ def find_mains(source: Path) -> tuple[Path, ...]:
     return tuple(found)
 
 
-def workspace_folders(module: Module) -> tuple[Path, ...]:
-    """Other modules that a `go.work` at or above the module takes sources from."""
+def workspace_file(module: Module) -> Path | None:
+    """The `go.work` at or above the module."""
     for folder in (module.root, *module.root.parents):
-        work = folder / "go.work"
-        if work.is_file():
-            text = _without_comments(work.read_text(encoding="utf-8", errors="replace"))
-            used = (folder / match["path"] for match in _WORK_USE.finditer(text))
-            return tuple(Path(os.path.normpath(path)) for path in used)
+        if (folder / "go.work").is_file():
+            return folder / "go.work"
         if (folder / ".git").exists():
-            return ()
-    return ()
+            return None
+    return None
+
+
+def workspace_folders(module: Module) -> tuple[Path, ...]:
+    """Other modules that the workspace takes sources from."""
+    work = workspace_file(module)
+    if work is None:
+        return ()
+    text = _without_comments(work.read_text(encoding="utf-8", errors="replace"))
+    used = (work.parent / match["path"] for match in _WORK_USE.finditer(text))
+    return tuple(Path(os.path.normpath(path)) for path in used)
 
 
 def _named_main(module: Module, source: Path, wanted: str, mains: tuple[Path, ...]) -> Path:

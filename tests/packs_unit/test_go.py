@@ -2,12 +2,14 @@
 
 import asyncio
 import os
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from devstack.packs.base import CannotPrepare, Prepared
+from devstack.packs.digest import source_digest
 from devstack.packs.go import GoPack
 from devstack.packs.go_mains import choose_main, find_mains, find_module
 from tests.packs_unit.bench import Bench, FoundTool, MakeTree, PathTools, Run
@@ -94,8 +96,78 @@ def test_sources_taken_by_replace_and_workspaces_count_and_tests_do_not(
     files = GoPack(PathTools()).source_files(source / "api")
 
     assert {str(file.relative_to(source)) for file in files} == {
-        "api/go.mod", "api/main.go", "api/web/page.html", "lib/lib.go", "other/other.go",
+        "go.work", "api/go.mod", "api/main.go", "api/web/page.html", "lib/lib.go", "other/other.go",
     }  # fmt: skip
+
+
+EMBEDS = """package main
+
+import "embed"
+
+//go:embed all:dist
+//go:embed rules.db "notes/*.log"
+var files embed.FS
+
+func main() {
+	for _, name := range []string{"dist/page.html", "dist/_part/x.tmp", "rules.db", "notes/a.log"} {
+		text, _ := files.ReadFile(name)
+		print(string(text))
+	}
+	print(coverage.Word())
+}
+"""
+
+
+@pytest.mark.parametrize(
+    "edited",
+    ["dist/page.html", "dist/_part/x.tmp", "rules.db", "notes/a.log", "internal/coverage/word.go"],
+)
+def test_what_go_builds_in_is_source_whatever_its_name_and_whoever_ignores_it(
+    make_tree: MakeTree, bench: Bench, run: Run, edited: str
+) -> None:
+    source = make_tree(
+        {
+            "go.mod": MODULE,
+            ".gitignore": "dist/\n*.db\ncoverage/\n",
+            "main.go": EMBEDS.replace('"embed"', '"embed"\n\nimport "example.test/shop/internal/coverage"'),
+            "dist/page.html": "old",
+            "dist/_part/x.tmp": "old",
+            "rules.db": "old",
+            "notes/a.log": "old",
+            "internal/coverage/word.go": 'package coverage\n\nfunc Word() string { return "old" }\n',
+        }
+    )  # fmt: skip
+    pack = GoPack(bench.tools)
+    before = run(pack.prepare(bench.request(source), bench.steps))
+    seen = source_digest(pack, source)
+
+    file = source / edited
+    file.write_text(file.read_text().replace("old", "new"))
+    after = run(pack.prepare(bench.request(source), bench.steps))
+
+    assert source_digest(pack, source) != seen
+    assert said(before).count("old") == 5
+    assert (said(after).count("new"), said(after).count("old")) == (1, 4)
+
+
+def test_what_a_running_go_service_writes_beside_its_code_is_no_source(
+    make_tree: MakeTree,
+) -> None:
+    source = make_tree(
+        {"go.mod": MODULE, "main.go": MAIN, "shop.db": "", "shop.log": "", "dist/x": "", ".gitignore": "dist/\n"}
+    )  # fmt: skip
+
+    files = GoPack(PathTools()).source_files(source)
+
+    assert {file.name for file in files} == {"go.mod", "main.go", ".gitignore"}
+
+
+def said(prepared: Prepared) -> str:
+    assert prepared.command is not None
+    finished = subprocess.run(
+        prepared.command.argv, capture_output=True, text=True, timeout=60, check=True
+    )
+    return finished.stderr
 
 
 def test_a_go_too_old_for_the_module_is_told_before_building(
