@@ -6,6 +6,7 @@ them: nothing is written into the tree. Where what `start` runs is not in the tr
 build script (TypeScript), that script runs in a copy of the tree and replicas run from the copy.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -21,7 +22,13 @@ from devstack.packs.base import (
     Toolchain,
 )
 from devstack.packs.certificates import trust_the_system
-from devstack.packs.digest import digest_files, digest_of_contents, digest_values, walk_source
+from devstack.packs.digest import (
+    digest_files,
+    digest_of_contents,
+    digest_values,
+    walk_source,
+    walk_tree,
+)
 from devstack.packs.folders import publish, temporary_folder
 from devstack.packs.locations import find_location
 from devstack.packs.node_manifest import (
@@ -81,7 +88,13 @@ class NodePack:
         return (*(source / name for name in names), *((lock.file,) if lock else ()))
 
     def source_files(self, source: Path) -> tuple[Path, ...]:
-        return walk_source(source, code_suffixes=_CODE)
+        try:
+            package = read_package_json(source)
+        except CannotPrepare:
+            return _source_files(source, None)  # preparing it tells the mistake
+        start = find_start(source, package, None)
+        script = _build_script(source, package, start) if start is not None else None
+        return _source_files(source, script)
 
     async def warm(self, request: PrepareRequest, steps: StepRunner) -> None:
         """Nothing: npm keeps its own cache, and what to fetch is known only with the service."""
@@ -92,11 +105,13 @@ class NodePack:
         node = await self._node(request)
         notes = [f"node {node.version} ({node.origin})"]
         modules = await self._modules(request, package, node, steps, notes)
-        source = digest_files(request.source, self.source_files(request.source))
+        script = _build_script(request.source, package, start) if start is not None else None
+        files = _source_files(request.source, script)
+        source = digest_files(request.source, files)
         digest = digest_values("node", node.version, str(modules), source, request.main or "")
         folder, built = request.source, []
-        if start is not None and (script := _build_script(request.source, package, start)):
-            folder = await self._build(request, modules, node, script, digest, steps)
+        if script is not None:
+            folder = await self._build(request, modules, node, script, files, digest, steps)
             built = [folder]
             notes.append(f"`npm run {script}` was run in a copy; replicas run from {folder}")
         elif "build" in package.scripts and start is not None:
@@ -212,6 +227,7 @@ class NodePack:
         modules: Path | None,
         node: Toolchain,
         script: str,
+        files: tuple[Path, ...],
         digest: str,
         steps: StepRunner,
     ) -> Path:
@@ -220,7 +236,7 @@ class NodePack:
             return final
         with temporary_folder(request.build, "node") as folder:
             made = folder / "tree"
-            _copy_tree(request.source, made, self.source_files(request.source))
+            _copy_tree(request.source, made, files)
             if modules is not None:
                 (made / "node_modules").symlink_to(modules)
             try:
@@ -271,6 +287,13 @@ def _build_script(source: Path, package: PackageJson, start: Start) -> str | Non
     )
     is_output = start.file.removeprefix("./").startswith(("dist/", "build/", "out/"))
     return "build" if is_output or not is_there else None
+
+
+def _source_files(source: Path, build_script: str | None) -> tuple[Path, ...]:
+    """A build script may read any file of the tree; what runs from the tree may write there."""
+    if build_script is not None:
+        return walk_tree(source)
+    return walk_source(source, code_suffixes=_CODE)
 
 
 def _variables(
@@ -331,7 +354,8 @@ def _copy_tree(source: Path, target: Path, files: tuple[Path, ...]) -> None:
     for file in files:
         copy = target / file.relative_to(source)
         copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(file, copy, follow_symlinks=False)
+        with contextlib.suppress(FileNotFoundError):  # removed while we looked
+            shutil.copy2(file, copy, follow_symlinks=False)
 
 
 def _npm(node: Toolchain) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from devstack.packs.base import CannotPrepare, Command, Prepared
+from devstack.packs.digest import source_digest
 from devstack.packs.node import NodePack
 from devstack.packs.node_manifest import find_lock, read_package_json, why_not_fitting
 from devstack.packs.node_start import find_start
@@ -305,6 +306,50 @@ def test_what_a_build_script_makes_is_made_in_a_copy(
     assert said(prepared.command, bench) == "true"
     assert not prepared.needs_source
     assert snapshot(source) == before
+
+
+READS = """const fs = require("fs");
+const names = [".env", "src/generated/client.txt", "src/coverage/plan.txt", "src/tmpl/mail.log"];
+const text = names.map((name) => fs.readFileSync(name, "utf8").trim()).join(" ");
+fs.mkdirSync("dist");
+fs.writeFileSync("dist/main.js", `console.log(${JSON.stringify(text)})`);
+"""
+
+
+@pytest.mark.parametrize(
+    "edited", [".env", "src/generated/client.txt", "src/coverage/plan.txt", "src/tmpl/mail.log"]
+)
+def test_a_build_script_finds_every_file_of_the_tree_and_each_is_source(
+    make_tree: MakeTree, bench: Bench, run: Run, edited: str
+) -> None:
+    scripts = {"build": "node build.js", "start": "node dist/main.js"}
+    source = make_tree(
+        {
+            "package.json": package(scripts=scripts),
+            ".gitignore": ".env\nsrc/generated/\ndist/\n",
+            "build.js": READS,
+            ".env": "old",
+            "src/generated/client.txt": "old",
+            "src/coverage/plan.txt": "old",
+            "src/tmpl/mail.log": "old",
+            "tools env/pyvenv.cfg": "",
+            "node_modules/stale/index.js": "",
+            ".git/HEAD": "",
+        }
+    )
+    pack = NodePack(bench.tools)
+    before = run(pack.prepare(bench.request(source), bench.steps))
+    seen = source_digest(pack, source)
+
+    (source / edited).write_text("new")
+    after = run(pack.prepare(bench.request(source), bench.steps))
+
+    assert said(before.command, bench) == "old old old old"
+    assert sorted(said(after.command, bench).split()) == ["new", "old", "old", "old"]
+    assert source_digest(pack, source) != seen
+    assert after.command is not None
+    brought = {".git", "node_modules", "tools env"}
+    assert not brought & {path.name for path in after.command.cwd.iterdir()}
 
 
 def test_e07_a_failing_build_script_names_the_place(
