@@ -34,11 +34,34 @@ _CONSTRUCTORS: Mapping[str, Interface] = {
     "blacksheep.Application": "asgi",
     "connexion.AsyncApp": "asgi",
     "channels.routing.ProtocolTypeRouter": "asgi",
+    "channels.routing.get_default_application": "asgi",
+    "socketio.ASGIApp": "asgi",
 }
-_OWN_SERVERS = frozenset(
-    {"flask_socketio", "socketio", "gevent", "eventlet", "aiohttp", "tornado", "sanic"}
+_OUTERMOST = frozenset(
+    {
+        "channels.routing.ProtocolTypeRouter",
+        "channels.routing.get_default_application",
+        "socketio.ASGIApp",
+    }
 )
-"""A script with one of these serves by itself in a way that another server would break."""
+"""Made around another application: who writes one beside a plain `wsgi.py` wants it served."""
+_OWN_SERVERS = frozenset(
+    {
+        "aiohttp.web.AppRunner",
+        "aiohttp.web.Application",
+        "aiohttp.web.run_app",
+        "eventlet.monkey_patch",
+        "eventlet.wsgi.server",
+        "flask_socketio.SocketIO",
+        "gevent.monkey.patch_all",
+        "gevent.pywsgi.WSGIServer",
+        "gevent.server.StreamServer",
+        "sanic.Sanic",
+        "tornado.httpserver.HTTPServer",
+        "tornado.web.Application",
+    }
+)
+"""A script that calls one of these serves by itself, in a way that another server would break."""
 _KNOWN_FILES = (
     "wsgi",
     "asgi",
@@ -137,16 +160,18 @@ def find_app(source: Path) -> App | Broken | None:
         elif module is not None:
             modules.append(module)
     scripts = [module for module in modules if module.has_main_guard]
-    for script in scripts:
-        if _serves_itself(script):
+    searches = (reader.outermost, reader.instance, reader.factory)
+    apps = (made for search in searches for module in modules if (made := search(module)))
+    app = next(apps, None)
+    serving = [script for script in scripts if reader.makes_server(script)]
+    for script in serving:
+        if app is not None and _is_started_by(app, script):
             return _script(script)
-    for search in (reader.instance, reader.factory):
-        for module in modules:
-            if (app := search(module)) is not None:
-                return app
-    if broken is not None:
-        return broken
-    return _script(min(scripts, key=_script_rank)) if scripts else _only_script(modules, source)
+    if app is not None or broken is not None:
+        return app or broken
+    if scripts:
+        return _script(min(serving or scripts, key=_script_rank))
+    return _only_script(modules, source)
 
 
 def resolve_app(source: Path, wanted: str) -> App | Broken | None:
@@ -168,7 +193,11 @@ def resolve_app(source: Path, wanted: str) -> App | Broken | None:
             if module is None or isinstance(module, Broken):
                 return module
             if not attribute:
-                return reader.instance(module) or reader.factory(module) or _script(module)
+                found = reader.instance(module) or reader.factory(module)
+                program = base / "__main__.py"
+                if _is_package(module) and program.is_file():
+                    module = _Module(program, root, f"{text}.__main__")
+                return found or _script(module)
             return reader.named(module, attribute)
     return None
 
@@ -184,15 +213,28 @@ class _Reader:
             self._read[file] = _parse(file, root)
         return self._read[file]
 
+    def outermost(self, module: _Module) -> App | None:
+        is_meant = any(
+            isinstance(value, ast.Call) and _dotted(value.func, module.imports) in _OUTERMOST
+            for statement in _module_level(module.tree.body)
+            for _, value in _assignments(statement)
+        )
+        return self.instance(module) if is_meant else None
+
     def instance(self, module: _Module) -> App | None:
+        """The object with a usual name, else the first made, else a function that is one itself."""
         found: dict[str, tuple[Interface, int]] = {}
+        functions: dict[str, tuple[Interface, int]] = {}
         for statement in _module_level(module.tree.body):
             if (own := _own_interface(statement)) is not None:
-                found[own[0]] = (own[1], statement.lineno)
+                functions[own[0]] = (own[1], statement.lineno)
             for name, value in _assignments(statement):
                 interface = self._kind_of(value, module, depth=0)
                 if interface is not None:
+                    for wrapped in _names_in(value) & found.keys() - {name}:
+                        del found[wrapped]
                     found[name] = (interface, statement.lineno)
+        found |= {name: what for name, what in functions.items() if name not in found}
         if not found:
             return None
         name = next((known for known in _APP_NAMES if known in found), next(iter(found)))
@@ -219,6 +261,31 @@ class _Reader:
                         True,
                     )
         return None
+
+    def makes_server(self, module: _Module) -> bool:
+        """Whether a module brings its own server, or runs one that a module it imports made."""
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.Call):
+                called = _dotted(node.func, module.imports)
+                owner, _, method = called.rpartition(".")
+                if called in _OWN_SERVERS or (method == "run" and self._is_server(owner, module)):
+                    return True
+            elif isinstance(node, ast.ClassDef) and any(
+                _dotted(base, module.imports) in _OWN_SERVERS for base in node.bases
+            ):
+                return True
+        return False
+
+    def _is_server(self, name: str, module: _Module) -> bool:
+        owner, _, attribute = name.rpartition(".")
+        imported = self._import(owner, module) if owner else None
+        return imported is not None and any(
+            assigned == attribute
+            and isinstance(value, ast.Call)
+            and _dotted(value.func, imported.imports) in _OWN_SERVERS
+            for statement in _module_level(imported.tree.body)
+            for assigned, value in _assignments(statement)
+        )
 
     def named(self, module: _Module, attribute: str) -> App | None:
         name = attribute.removesuffix("()")
@@ -425,6 +492,10 @@ def _dotted(node: ast.expr, imports: Mapping[str, str]) -> str:
     return ".".join(reversed(parts))
 
 
+def _names_in(value: ast.expr) -> set[str]:
+    return {node.id for node in ast.walk(value) if isinstance(node, ast.Name)}
+
+
 def _constructs(value: ast.expr, name: str, imports: Mapping[str, str]) -> bool:
     return isinstance(value, ast.Call) and _dotted(value.func, imports) == name
 
@@ -483,8 +554,15 @@ def _own_interface(statement: ast.stmt) -> tuple[str, Interface] | None:
     return None
 
 
-def _serves_itself(module: _Module) -> bool:
-    return any(name.partition(".")[0] in _OWN_SERVERS for name in module.imports.values())
+def _is_started_by(app: App, script: _Module) -> bool:
+    """Whether a script with a server of its own is how the application is run.
+
+    It holds the application, or has a usual name and lies no deeper: not a helper beside it.
+    """
+    if script.file == app.file:
+        return True
+    is_usual = script.file.stem in _SCRIPTS or script.file.stem in _KNOWN_FILES
+    return is_usual and len(script.file.parts) <= len(app.file.parts)
 
 
 def _script(module: _Module) -> App:

@@ -9,6 +9,13 @@ from tests.packs_unit.bench import MakeTree
 
 FLASK = "from flask import Flask\n"
 GUARD = 'if __name__ == "__main__":\n    pass\n'
+FASTAPI = "from fastapi import FastAPI\napp = FastAPI()\n"
+GEVENT = "from gevent.pywsgi import WSGIServer\ndef main():\n    WSGIServer(('', 80), None)\n"
+WEB = "from aiohttp import web\ndef main():\n    web.run_app(web.Application())\n"
+DJANGO_WSGI = (
+    "from django.core.wsgi import get_wsgi_application\napplication = get_wsgi_application()\n"
+)
+DJANGO_ASGI = "from django.core.asgi import get_asgi_application\n"
 
 
 @pytest.mark.parametrize(
@@ -36,6 +43,14 @@ GUARD = 'if __name__ == "__main__":\n    pass\n'
         ({".flaskenv": "FLASK_APP=second.py\n", "first.py": FLASK + "app = Flask('a')\n", "second.py": FLASK + "app = Flask('b')\n"}, "wsgi", "second:app"),
         ({"a.py": "def application(environ, start_response):\n    return []\n"}, "wsgi", "a:application"),
         ({"a.py": "async def app(scope, receive, send):\n    pass\n"}, "asgi", "a:app"),
+        ({"app/main.py": FASTAPI, "app/crawl.py": "import aiohttp\n" + GUARD, "app/__init__.py": ""}, "asgi", "app.main:app"),
+        ({"app.py": FLASK + "app = Flask('x')\n", "bench.py": GEVENT + GUARD}, "wsgi", "app:app"),
+        ({"app.py": FLASK + "app = Flask('x')\n", "tools/server.py": WEB + GUARD}, "wsgi", "app:app"),
+        ({"main.py": "import aiohttp, uvicorn\n" + FASTAPI + "async def ask():\n    aiohttp.ClientSession()\n" + 'if __name__ == "__main__":\n    uvicorn.run(app, port=8000)\n'}, "asgi", "main:app"),
+        ({"manage.py": GUARD, "site/__init__.py": "", "site/wsgi.py": DJANGO_WSGI, "site/asgi.py": DJANGO_ASGI + "from channels.routing import ProtocolTypeRouter\napplication = ProtocolTypeRouter({'http': get_asgi_application()})\n"}, "asgi", "site.asgi:application"),
+        ({"manage.py": GUARD, "site/__init__.py": "", "site/wsgi.py": DJANGO_WSGI, "site/asgi.py": DJANGO_ASGI + "application = get_asgi_application()\n"}, "wsgi", "site.wsgi:application"),
+        ({"a.py": FLASK + "def mw(environ, start_response):\n    return []\nserver = Flask('x')\n"}, "wsgi", "a:server"),
+        ({"main.py": "import socketio\n" + FASTAPI + "sio = socketio.AsyncServer(async_mode='asgi')\nwith_sockets = socketio.ASGIApp(sio, app)\n" + GUARD}, "asgi", "main:with_sockets"),
         ({"dash_app.py": "import dash\nx = dash.Dash('x')\nserver = x.server\n"}, "wsgi", "dash_app:server"),
     ],
 )  # fmt: skip
@@ -55,7 +70,12 @@ def test_an_application_object_or_a_factory_is_found(
         ({"only.py": "print('hello')\n"}, "only.py"),
         ({"a.py": "x = 1\n", "main.py": "import a\n"}, "main.py"),
         ({"a.py": GUARD, "server.py": GUARD}, "server.py"),
-        ({"app.py": "from flask import Flask\nfrom flask_socketio import SocketIO\napp = Flask('x')\n" + GUARD}, "app.py"),
+        ({"app.py": "from flask import Flask\nfrom flask_socketio import SocketIO\napp = Flask('x')\nSocketIO(app)\n" + GUARD}, "app.py"),
+        ({"app.py": FLASK + "app = Flask('x')\n", "run.py": "from app import app\n" + GEVENT + GUARD}, "run.py"),
+        ({"web.py": WEB + GUARD, "crawl.py": "import aiohttp\n" + GUARD}, "web.py"),
+        ({"main.py": "import tornado.web\nclass Shop(tornado.web.Application): ...\n" + GUARD, "app.py": GUARD}, "main.py"),
+        ({"main.py": "from tornado import web, httpserver\nhttpserver.HTTPServer(None)\n" + GUARD}, "main.py"),
+        ({"app.py": "from flask_socketio import SocketIO\nsio = SocketIO()\n" + FLASK + "app = Flask('x')\n", "run.py": "from app import app, sio\n" + 'if __name__ == "__main__":\n    sio.run(app)\n'}, "run.py"),
         ({"app.py": FLASK + "def create_app(needed):\n    return Flask('x')\n" + GUARD}, "app.py"),
     ],
 )  # fmt: skip
@@ -135,6 +155,15 @@ def test_a_named_application_is_taken_as_named(
 
     assert isinstance(found, App)
     assert (found.target, found.interface) == (target, interface)
+
+
+def test_a_named_package_that_is_a_program_is_run_as_one(make_tree: MakeTree) -> None:
+    source = make_tree({"shop/__init__.py": "", "shop/__main__.py": "print('here')\n"})
+
+    found = resolve_app(source, "shop")
+
+    assert isinstance(found, App)
+    assert (found.interface, found.module) == ("script", "shop.__main__")
 
 
 def test_a_name_that_is_not_there_is_none(make_tree: MakeTree) -> None:
