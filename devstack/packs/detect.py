@@ -1,29 +1,29 @@
 """Which pack a folder belongs to, by the files in it; nothing of the project is run or imported.
 
 A manifest (`go.mod`; `pyproject.toml`, `requirements.txt` and the like; `package.json`) is believed
-before bare source files. Of several manifests the first in the order Go, Python, Node counts: a
-`package.json` beside `go.mod` or `requirements.txt` is nearly always for the web page that the
-service ships. Where `main` names a file its suffix decides.
+before bare source files; a program of a Go module above is as good as a `go.mod`. Of several
+manifests the first in the order Go, Python, Node counts: a `package.json` beside `go.mod` or
+`requirements.txt` is nearly always for the web page that the service ships. Where `main` names a
+file its suffix decides.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
+from devstack.packs import python_manifest
 from devstack.packs.base import CannotPrepare, FindTool, Pack
 from devstack.packs.dockerfile import find_dockerfile, start_command
 from devstack.packs.go import GoPack
+from devstack.packs.go_mains import program_of_module_above
 from devstack.packs.node import NodePack
 from devstack.packs.plain import PlainPack
 from devstack.packs.python import PythonPack
 
 _MANIFESTS: dict[str, tuple[str, ...]] = {
     "go": ("go.mod",),
-    "python": (
-        "pyproject.toml", "requirements.txt", "requirements.lock", "Pipfile", "Pipfile.lock",
-        "poetry.lock", "uv.lock", "pylock.toml", "setup.py", "setup.cfg", "manage.py",
-    ),
+    "python": python_manifest.FILES,
     "node": ("package.json",),
-}  # fmt: skip
+}
 _SUFFIXES = {
     ".go": "go", ".py": "python", ".js": "node", ".mjs": "node", ".cjs": "node", ".ts": "node",
 }  # fmt: skip
@@ -72,7 +72,10 @@ def _named(matching: list[tuple[Pack, str]], main: str | None) -> tuple[Pack, st
 
 def _manifest(pack: Pack, source: Path) -> str | None:
     names = _MANIFESTS.get(pack.name, ())
-    return next((name for name in names if (source / name).is_file()), None)
+    found = next((name for name in names if (source / name).is_file()), None)
+    if found is None and pack.name == "go" and (program := program_of_module_above(source)):
+        return str(program.relative_to(source))
+    return found
 
 
 def _unknown(source: Path) -> CannotPrepare:

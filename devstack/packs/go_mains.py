@@ -37,6 +37,16 @@ def find_module(source: Path) -> Module | None:
     return None
 
 
+def program_of_module_above(source: Path) -> Path | None:
+    """A file of a `package main` in the folder or its `cmd`, where the module is one above it."""
+    module = find_module(source)
+    if module is None or module.root == source:
+        return None
+    folders = (source, source / "cmd", *sorted(source.glob("cmd/*/")))
+    files = (file for folder in folders for file in sorted(folder.glob("*.go")))
+    return next((file for file in files if _is_main(file)), None)
+
+
 def choose_main(module: Module, source: Path, wanted: str | None, service: str) -> Path:
     """The folder of the program that the service means.
 

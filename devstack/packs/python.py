@@ -16,14 +16,10 @@ from devstack.packs.python_env import (
     make_environment,
     make_server_folder,
 )
-from devstack.packs.python_manifest import find_manifest
+from devstack.packs.python_manifest import FILES, find_manifest
 from devstack.steps import StepRunner
 
 _CODE = (".py", ".pyi", ".pyx", ".html", ".jinja", ".j2", ".sql")
-_MANIFESTS = (
-    "pyproject.toml", "requirements.txt", "requirements.lock", "Pipfile", "Pipfile.lock",
-    "poetry.lock", "uv.lock", "pylock.toml", "setup.py", "setup.cfg", "manage.py",
-)  # fmt: skip
 
 
 class PythonPack:
@@ -36,7 +32,7 @@ class PythonPack:
         self._tools = tools
 
     def matches(self, source: Path) -> bool:
-        if any((source / name).is_file() for name in _MANIFESTS):
+        if any((source / name).is_file() for name in FILES):
             return True
         return any(source.glob("*.py")) or (source / "requirements").is_dir()
 

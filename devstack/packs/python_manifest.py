@@ -16,6 +16,11 @@ from devstack.packs.toml_tables import read_toml, string, strings, table, tables
 
 Kind = Literal["uv", "pylock", "poetry", "pipenv", "requirements", "pyproject", "none"]
 
+FILES = (
+    "pyproject.toml", "requirements.txt", "requirements.lock", "Pipfile", "Pipfile.lock",
+    "poetry.lock", "uv.lock", "pylock.toml", "setup.py", "setup.cfg", "manage.py",
+)  # fmt: skip
+"""What makes a folder a Python project, whatever else lies there."""
 _REQUIREMENT_FILES = (
     "requirements.txt",
     "requirements.lock",

@@ -44,6 +44,24 @@ def test_a_manifest_decides_and_bare_files_only_where_there_is_none(
     assert (found.pack.name, found.because) == (language, because)
 
 
+@pytest.mark.parametrize(
+    ("files", "language"),
+    [
+        ({"main.go": "package main\n", "package.json": "{}"}, "go"),
+        ({"cmd/api/main.go": "package main\n", "requirements.txt": ""}, "go"),
+        ({"gen/main.go": "package main\n", "package.json": "{}"}, "node"),
+        ({"lib.go": "package lib\n", "package.json": "{}"}, "node"),
+    ],
+)
+def test_a_program_of_a_go_module_above_counts_as_a_manifest(
+    make_tree: MakeTree, files: Mapping[str, str], language: str
+) -> None:
+    in_service = {f"services/api/{name}": text for name, text in files.items()}
+    root = make_tree({"go.mod": "module x\n", **in_service})
+
+    assert detect(root / "services" / "api", PACKS).pack.name == language
+
+
 def test_the_named_main_decides_between_languages(make_tree: MakeTree) -> None:
     source = make_tree({"requirements.txt": "", "package.json": "{}", "server.mjs": ""})
 
