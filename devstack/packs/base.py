@@ -40,7 +40,8 @@ FindTool = Callable[[str, str | None], Awaitable[Toolchain]]
 class Command:
     """How a replica is started. `$PORT`-like values are not resolved here: the engine adds them.
 
-    In `argv`, the texts `{port}` and `{host}` stand for the replica's own; `{{` and `}}` for braces.
+    In `argv`, the texts `{port}` and `{host}` stand for the replica's own, `{grace}` for the seconds
+    between its stop signal and SIGKILL, and `{{` and `}}` for braces.
     """
 
     argv: tuple[str, ...]

@@ -94,7 +94,7 @@ class PythonPack:
         )
         argv = [python, str(RUNNERS / "serve.py"), app.interface, _braces(app.target)]
         argv += ["--root", _braces(str(app.root)), "--libraries", _braces(str(servers))]
-        argv += ["--host", "{host}", "--port", "{port}"]
+        argv += ["--host", "{host}", "--port", "{port}", "--grace", "{grace}"]
         return self._started(argv, request, environment, variables), (servers,)
 
     def _started(

@@ -65,8 +65,9 @@ def started(
     *,
     port: int | None = None,
     wanted: str = "PORT",
+    grace: float = 10.0,
 ) -> Iterator[Serving]:
-    """As the engine would: `{port}` and `{host}` filled in, its port told in `wanted`, PATH put in front."""
+    """As the engine would: `{port}` and the like filled in, its port told in `wanted`, PATH put in front."""
     command = prepared.command
     assert command is not None
     port = port or free_port()
@@ -76,7 +77,7 @@ def started(
     log = folder / f"{port}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [word.format(port=port, host="127.0.0.1") for word in command.argv],
+            [word.format(port=port, host="127.0.0.1", grace=grace) for word in command.argv],
             cwd=command.cwd,
             env=given,
             stdin=subprocess.DEVNULL,

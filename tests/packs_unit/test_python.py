@@ -1,6 +1,7 @@
 """Python: environments made and taken, applications served, stopped and told when they fail."""
 
 import asyncio
+import http.client
 import importlib.metadata
 import shutil
 import subprocess
@@ -198,6 +199,32 @@ def test_a_server_told_to_stop_finishes_its_requests_and_ends_with_0(
 
         assert code == 0, serving.output()
     assert answers == [(200, 1)] * 6
+
+
+@pytest.mark.parametrize("interface", ["wsgi", "asgi"])
+@pytest.mark.parametrize(("grace", "is_answered"), [(60.0, True), (1.25, False)])
+def test_a_server_told_to_stop_waits_as_long_as_the_stack_file_gives_it(
+    make_tree: MakeTree, bench: Bench, run: Run, interface: str, grace: float, is_answered: bool
+) -> None:
+    app = "from fastapi import FastAPI\napp = FastAPI()\n"
+    files = {"web.py": WSGI, "bottle.py": BOTTLE}
+    source = make_tree(files if interface == "wsgi" else {"fastapi.py": ASGI, "main.py": app})
+    main = "web:application" if interface == "wsgi" else None
+    request = bench.request(source, main=main)
+    prepared = run(PythonPack(bench.tools).prepare(request, bench.steps))
+    with started(prepared, bench.folder, bench.steps.environment, grace=grace) as serving:
+        assert serving.ask("/") == (200, 1)
+        connection = http.client.HTTPConnection("127.0.0.1", serving.port, timeout=60)
+        connection.request("GET", "/?sleep=9")
+        eventually_connected(serving.port, 1)
+        serving.stop()
+        try:
+            status = connection.getresponse().status
+        except (ConnectionError, http.client.HTTPException):
+            status = 0  # cut; uvicorn says 500 instead
+        connection.close()
+
+    assert (status == 200) is is_answered
 
 
 def test_e07_an_import_that_fails_is_told_with_file_and_line(

@@ -40,8 +40,13 @@ def parse_options() -> Options:
     parser.add_argument("--port", type=int, default=int(os.environ.get("PORT") or 8080))
     parser.add_argument("--root", required=True, help="folder the application is imported from")
     parser.add_argument("--libraries", required=True, help="folder that holds the server")
-    parser.add_argument("--grace", type=float, default=8.0, help="seconds for requests in flight")
+    parser.add_argument("--grace", type=float, default=10.0, help="seconds from TERM to KILL")
     return parser.parse_args()
+
+
+def seconds_to_finish(options: Options) -> float:
+    """How long requests in flight may take: a little less, so that the end is one of our own."""
+    return float(options.grace - min(2.0, options.grace / 5))
 
 
 def prepare_import_path(options: Options) -> None:
@@ -94,7 +99,7 @@ def serve_wsgi(options: Options) -> None:
     stopping.server = server
     while not stopping.is_asked:
         turn(server, 1.0)
-    drain(server, time.monotonic() + options.grace)
+    drain(server, time.monotonic() + seconds_to_finish(options))
 
 
 def turn(server: Any, seconds: float) -> None:
@@ -138,7 +143,7 @@ def serve_asgi(options: Options) -> None:
             log_level="warning",
             proxy_headers=False,
             server_header=False,
-            timeout_graceful_shutdown=max(1, int(options.grace)),
+            timeout_graceful_shutdown=max(1, int(seconds_to_finish(options))),
         )
     )
     server.run()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from devstack.core.events import Artifact
-from devstack.core.model import ArgvCommand, Service, ShellCommand, SourceProgram
+from devstack.core.model import ArgvCommand, Service, ShellCommand, SourceProgram, Stop
 from devstack.packs.base import (
     CannotPrepare,
     Command,
@@ -130,7 +130,7 @@ class SourcePrograms:
                 return self.surroundings.resolve(service, argv, ports), folder
             case None:
                 assert prepared.command is not None
-                return _fill(prepared.command, ports), str(prepared.command.cwd)
+                return _fill(prepared.command, ports, service.stop), str(prepared.command.cwd)
 
     def _pack(self, service: Service, steps: KeeperSteps | None) -> Pack:
         program = _program(service)
@@ -209,9 +209,13 @@ def _given(prepared: Prepared, is_packs: bool) -> tuple[Mapping[str, str], tuple
     return prepared.environment, prepared.path_prefix
 
 
-def _fill(command: Command, ports: Mapping[str, int]) -> tuple[str, ...]:
-    port = next(iter(ports.values()), 0)
-    return tuple(word.format(port=port, host="127.0.0.1") for word in command.argv)
+def _fill(command: Command, ports: Mapping[str, int], stop: Stop) -> tuple[str, ...]:
+    known = {
+        "port": next(iter(ports.values()), 0),
+        "host": "127.0.0.1",
+        "grace": f"{stop.grace_seconds:g}",
+    }
+    return tuple(word.format_map(known) for word in command.argv)
 
 
 def _with_hint(message: str, hint: str) -> str:
