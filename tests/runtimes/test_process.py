@@ -1,7 +1,9 @@
 """The process runtime on a real keeper: replicas, steps and exec probes, and what becomes of them."""
 
 import asyncio
+import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -168,6 +170,14 @@ async def bench(
                 await asyncio.to_thread(assert_nothing_left, run, roots=(keeper, warden))
 
 
+NODE = shutil.which("node")
+TELL = """
+const told = ["PORT", "MARK", "MODE"].map((name) => `${name}=${process.env[name]}`);
+console.log(told.join(" "));
+setInterval(() => {}, 1000);
+"""
+
+
 # ── replicas ──────────────────────────────────────────────────────────────────────────────────
 
 
@@ -237,6 +247,41 @@ def test_a12_a_missing_program_fails_without_retry(tmp_path: Path, places: Place
             # what it was given is free again
             assert found.engine.surroundings._taken == {}
             assert found.ends == []
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.skipif(NODE is None, reason="no node on PATH")
+@pytest.mark.parametrize(
+    "before", ["PORT=3000 MARK=script MODE=script", "cross-env PORT=3000 MARK=script MODE=script"]
+)
+def test_a_start_script_never_takes_the_assigned_port_and_what_it_replaces_is_told(
+    tmp_path: Path, places: Places, before: str
+) -> None:
+    source = tmp_path / "shop"
+    source.mkdir()
+    (source / "server.js").write_text(TELL)
+    (source / "package.json").write_text(
+        json.dumps({"scripts": {"start": f"{before} node server.js"}})
+    )
+    shop = Service(
+        "shop",
+        Kind.SERVICE,
+        SourceProgram(str(source), None),
+        endpoints=(Endpoint("main", 8080),),
+        environment=(("MODE", literal("stack file")),),
+    )
+
+    async def scenario() -> None:
+        async with bench(tmp_path, places, shop) as found:
+            replica, _, address = await found.start(shop)
+            port = port_of(address)
+            await found.says(replica, f"PORT={port} MARK=script MODE=stack file".encode())
+            assert found.notices == [
+                "MARK from shell is overridden: the start command wins",
+                "MODE from the start command is overridden: environment wins",
+                f"PORT=3000 of the start command is left out: {port} is assigned",
+            ]
 
     asyncio.run(scenario())
 

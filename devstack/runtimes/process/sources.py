@@ -22,6 +22,7 @@ from devstack.packs.digest import DigestCache, source_digest
 from devstack.packs.plain import PlainPack
 from devstack.provision.tool import Settings, ToolUnavailable
 from devstack.runtimes.base import PrepareFailed, StartOrder
+from devstack.runtimes.process.given import add_given
 from devstack.runtimes.process.programs import CannotLaunch, Launch, Surroundings
 from devstack.runtimes.process.steps import KeeperSteps
 from devstack.runtimes.process.tools import tool_finder
@@ -91,14 +92,8 @@ class SourcePrograms:
         ports = self.surroundings.ports_for(order.replica, service, order.slot)
         shell = self.surroundings.shell()
         variables = {v.name: v for v in self.surroundings.variables(service, ports)}
-        env = {name: v.value for name, v in variables.items()}
         given, prefix = _given(prepared, program.command is None)
-        # below what the user says for this service, above whatever the shell happens to have
-        env |= {
-            name: value
-            for name, value in given.items()
-            if name not in variables or variables[name].origin in ("shell", "injected")
-        }
+        env, told = add_given(variables, given, prepared.environment)
         path = env.get("PATH", shell.get("PATH", os.defpath))
         env["PATH"] = os.pathsep.join([*map(str, prefix), path])
         argv, cwd = self._command(service, program, prepared, ports)
@@ -106,10 +101,13 @@ class SourcePrograms:
             argv=argv,
             env=env,
             cwd=cwd,
-            warnings=tuple(
-                f"{v.name} from {' and '.join(v.overrides)} is overridden: {v.origin} wins"
-                for v in variables.values()
-                if v.overrides
+            warnings=(
+                *(
+                    f"{v.name} from {' and '.join(v.overrides)} is overridden: {v.origin} wins"
+                    for v in variables.values()
+                    if v.overrides
+                ),
+                *told,
             ),
             addresses=tuple((name, f"127.0.0.1:{port}") for name, port in ports.items()),
         )
