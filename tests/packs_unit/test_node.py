@@ -13,7 +13,8 @@ import pytest
 from devstack.packs.base import CannotPrepare, Command, Prepared
 from devstack.packs.digest import source_digest
 from devstack.packs.node import NodePack
-from devstack.packs.node_manifest import find_lock, read_package_json, why_not_fitting
+from devstack.packs.node_locks import find_lock, why_not_fitting
+from devstack.packs.node_manifest import read_package_json
 from devstack.packs.node_start import find_start
 from devstack.provision.find import find_tool
 from devstack.provision.tool import Settings, Tool, ToolUnavailable
