@@ -8,6 +8,7 @@ build script (TypeScript), that script runs in a copy of the tree and replicas r
 
 import contextlib
 import os
+import re
 import shutil
 from pathlib import Path
 from urllib.parse import urlencode
@@ -36,6 +37,8 @@ from devstack.packs.node_start import Start, find_start
 from devstack.packs.python_env import RUNNERS
 from devstack.packs.search_path import folders_in_front
 from devstack.packs.versions import is_at_least, version_numbers
+from devstack.provision.tool import ToolUnavailable
+from devstack.provision.versions import fits
 from devstack.steps import StepFailed, StepRunner
 
 _CODE = (
@@ -56,6 +59,7 @@ _LOWEST = "20.6"
 _COMPILE_CACHE_SINCE = "22.1"
 _FILES = ("server.js", "server.mjs", "index.mjs", "app.mjs")
 _BUILD_NICE = 5
+_SPAN = re.compile(r"(\S+)\s+-\s+(\S+)")
 _LARGEST_TAIL = 4000
 
 
@@ -79,9 +83,9 @@ class NodePack:
     def source_files(self, source: Path) -> tuple[Path, ...]:
         try:
             package = read_package_json(source)
+            start = find_start(source, package, None)
         except CannotPrepare:
             return walk_source(source, code_suffixes=_CODE)  # preparing it tells the mistake
-        start = find_start(source, package, None)
         script = _build_script(source, package, start) if start is not None else None
         return (*_source_files(source, script), *_lock_above(source))
 
@@ -91,8 +95,9 @@ class NodePack:
     async def prepare(self, request: PrepareRequest, steps: StepRunner) -> Prepared:
         package = read_package_json(request.source)
         start = _start(request, package)
-        node = await self._node(request)
-        notes = [f"node {node.version} ({node.origin})"]
+        notes: list[str] = []
+        node = await self._node(request, package, notes)
+        notes.insert(0, f"node {node.version} ({node.origin})")
         packages = await find_packages(request, package, node, steps, notes)
         script = _build_script(request.source, package, start) if start is not None else None
         files = _source_files(request.source, script)
@@ -131,9 +136,13 @@ class NodePack:
             needs_source=not built,
         )
 
-    async def _node(self, request: PrepareRequest) -> Toolchain:
-        wanted = _wanted_version(request.source) or f">={_LOWEST}"
-        node = await self._tools("node", wanted)
+    async def _node(
+        self, request: PrepareRequest, package: PackageJson, notes: list[str]
+    ) -> Toolchain:
+        wanted = _wanted_version(request.source)
+        node = await self._tools("node", wanted or f">={_LOWEST}")
+        if wanted is None and package.engines:
+            node = await self._engine(package.engines, node, notes)
         if not is_at_least(node.version, _LOWEST):
             raise CannotPrepare(
                 f"cannot start {request.service}: needs node {_LOWEST} or newer, "
@@ -141,6 +150,21 @@ class NodePack:
                 "install a newer Node, or correct .nvmrc",
             )
         return node
+
+    async def _engine(self, asked: str, usual: Toolchain, notes: list[str]) -> Toolchain:
+        """The Node that `engines` asks for: advice, as npm takes it, where there is none."""
+        ranges = [_SPAN.sub(r">=\1 <=\2", text.strip()) for text in asked.split("||")]
+        if any(fits(usual.version, text) or not any(map(str.isdigit, text)) for text in ranges):
+            return usual
+        for text in reversed(ranges):
+            try:
+                found = await self._tools("node", text)
+            except ToolUnavailable:
+                continue
+            if is_at_least(found.version, _LOWEST):
+                return found
+        notes.append(f"engines.node of package.json asks for {asked}, which is not to be had")
+        return usual
 
     async def _build(
         self,

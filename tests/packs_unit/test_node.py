@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from devstack.packs.base import CannotPrepare, Command, Prepared
+from devstack.packs.base import CannotPrepare, Command, Prepared, Toolchain
 from devstack.packs.digest import source_digest
 from devstack.packs.node import NodePack
 from devstack.packs.node_locks import find_lock, why_not_fitting
@@ -43,6 +43,9 @@ LOCAL = {
         ({"start": "npm run serve", "serve": "node a.js"}, ["a.js"], None, "node", ("a.js",)),
         ({"start": "tsx src/index.ts"}, [], None, "program", ("tsx", "src/index.ts")),
         ({"start": "npm run a && node b.js"}, [], None, "shell", ("npm run a && node b.js",)),
+        ({"start": "node ."}, ["lib/a.js"], None, "node", (".",)),
+        ({"start": "node --title foo a.js"}, ["a.js"], None, "node", ("--title", "foo", "a.js")),
+        ({"start": "node --watch --watch-path ./src a.js"}, ["a.js"], None, "node", ("a.js",)),
         ({}, ["index.js", "server.js"], None, "node", ("server.js",)),
         ({}, ["src/index.js"], None, "node", ("src/index.js",)),
         ({"start": "node a.js"}, ["b.js"], "b.js", "node", ("b.js",)),
@@ -62,6 +65,74 @@ def test_the_start_script_is_run_without_npm_around_it(
 
     assert start is not None
     assert (start.kind, start.words) == (kind, words)
+
+
+@pytest.mark.parametrize(
+    ("start", "file"),
+    [
+        ("node .", "lib/a.js"),
+        ("node ./", "lib/a.js"),
+        ("node lib", "lib/index.js"),
+        ("node --title foo server.js", "server.js"),
+        ("node --watch-path ./src server.js", "server.js"),
+        ("node --max-http-header-size 99 server.js", "server.js"),
+        ("node --no-warnings server", "server.js"),
+    ],
+)
+def test_the_file_that_a_start_script_means_is_run(
+    make_tree: MakeTree, bench: Bench, run: Run, start: str, file: str
+) -> None:
+    tells = 'console.log(require("node:path").relative(process.cwd(), __filename));\n'
+    source = make_tree(
+        {
+            "package.json": package(scripts={"start": start, "build": "exit 1"}, main="lib/a.js"),
+            **dict.fromkeys(("lib/a.js", "lib/index.js", "server.js"), tells),
+        }
+    )
+
+    prepared = run(NodePack(bench.tools).prepare(bench.request(source), bench.steps))
+
+    assert said(prepared.command, bench) == file
+    assert bench.steps.ran == []
+
+
+def test_a_port_set_within_a_shell_command_is_told(
+    make_tree: MakeTree, bench: Bench, run: Run
+) -> None:
+    scripts = {"start": "PORT=3000 node a.js | cat"}
+    source = make_tree({"package.json": package(scripts=scripts), "a.js": ""})
+
+    prepared = run(NodePack(bench.tools).prepare(bench.request(source), bench.steps))
+
+    assert any("scripts.start sets PORT itself" in note for note in prepared.notes)
+
+
+@pytest.mark.parametrize(
+    ("engines", "asked", "is_told"),
+    [
+        (">=20.6", [">=20.6"], False),
+        ("^1.0.0 || >=20", [">=20.6"], False),
+        ("18 - 99", [">=20.6"], False),
+        ("*", [">=20.6"], False),
+        ("1.x || ^2.0.0", [">=20.6", "^2.0.0", "1.x"], True),
+    ],
+)
+def test_the_version_that_engines_asks_for_is_looked_for_and_told_where_it_is_not_to_be_had(
+    make_tree: MakeTree, bench: Bench, run: Run, engines: str, asked: list[str], is_told: bool
+) -> None:
+    source = make_tree({"package.json": package(engines={"node": engines}), "server.js": ""})
+    wanted: list[str | None] = []
+
+    async def tools(name: str, version: str | None) -> Toolchain:
+        wanted.append(version)
+        if len(wanted) > 1:
+            raise ToolUnavailable(f"no {name} {version}")
+        return await bench.tools(name, version)
+
+    prepared = run(NodePack(tools).prepare(bench.request(source), bench.steps))
+
+    assert wanted == asked
+    assert any("engines.node" in note for note in prepared.notes) is is_told
 
 
 def test_the_main_of_package_json_is_resolved_as_node_does(make_tree: MakeTree) -> None:
