@@ -40,7 +40,12 @@ class PythonPack:
         return find_manifest(source).files
 
     def source_files(self, source: Path) -> tuple[Path, ...]:
-        return walk_source(source, code_suffixes=_CODE)
+        try:
+            manifest = find_manifest(source).files
+        except CannotPrepare:
+            manifest = ()  # preparing it tells the mistake
+        outside = (file for file in manifest if not file.is_relative_to(source))
+        return (*walk_source(source, code_suffixes=_CODE), *outside)
 
     async def warm(self, request: PrepareRequest, steps: StepRunner) -> None:
         """Nothing: uv is fast, and which server is needed is known only with the application."""

@@ -17,11 +17,14 @@ from devstack.packs.python_manifest import (
     find_manifest,
     has_hashes,
     pipenv_lines,
+    poetry_constraints,
     poetry_pins,
     poetry_wishes,
+    uv_workspace,
     wanted_python,
     without_project,
 )
+from devstack.packs.python_setup import read_setup
 from devstack.packs.search_path import folders_in_front
 from devstack.steps import StepFailed, StepRunner
 
@@ -51,9 +54,8 @@ async def make_environment(
     request: PrepareRequest, tools: FindTool, steps: StepRunner
 ) -> PythonEnvironment:
     manifest = find_manifest(request.source)
-    notes: list[str] = []
-    for name in _ENVIRONMENTS:
-        folder = request.source / name
+    notes = _told(manifest, request.source)
+    for folder in _environments(request.source):
         if not (folder / "pyvenv.cfg").is_file():
             continue
         from devstack.packs.python_fit import (
@@ -62,8 +64,8 @@ async def make_environment(
 
         reason = why_not_fitting(folder, manifest, request.source)
         if reason is None:
-            return _users(folder)
-        notes.append(f"{name} is not used: {reason}")
+            return _users(folder, request.source)
+        notes.append(f"{folder.name} is not used: {reason}")
     python = await tools("python", wanted_python(request.source))
     interpreter = _interpreter(python)
     notes.insert(0, f"python {python.version} ({python.origin})")
@@ -185,7 +187,7 @@ def _install(
             hashes = ["--require-hashes"] if all("--hash" in line for line in lines) else []
             return [*pip, "--no-deps", *hashes, "-r", _write(folder, lines)], source, {}
         case "poetry":
-            pins = [f"{pin.name}=={pin.version}" for pin in poetry_pins(manifest.files[-1])]
+            pins = poetry_constraints(poetry_pins(manifest.files[-1]))
             wishes = _write(folder, poetry_wishes(source))
             return [*pip, "-r", wishes, "-c", _write(folder, pins, "constraints.txt")], source, {}
         case "requirements":
@@ -194,6 +196,8 @@ def _install(
                 return [*pip, "-r", _write(folder, lines_without)], source, {}
             hashes = ["--require-hashes"] if has_hashes(manifest) else []
             return [*pip, *hashes, "-r", str(manifest.files[0])], source, {}
+        case "setup":
+            return [*pip, "-r", _write(folder, read_setup(source).packages)], source, {}
         case "pyproject" | "none":
             return [*pip, "-r", str(source / "pyproject.toml")], source, {}
 
@@ -209,7 +213,25 @@ def _uv(uv: Toolchain, request: PrepareRequest) -> list[str]:
     return [str(uv.binaries["uv"]), "--no-progress", *offline]
 
 
-def _users(folder: Path) -> PythonEnvironment:
+def _environments(source: Path) -> tuple[Path, ...]:
+    """Where the user's own may lie: uv makes one for a workspace, in its root."""
+    root = uv_workspace(source)
+    folders = (source,) if root is None else (source, root)
+    return tuple(folder / name for folder in folders for name in _ENVIRONMENTS)
+
+
+def _told(manifest: Manifest, source: Path) -> list[str]:
+    root = uv_workspace(source)
+    if root is not None and manifest.kind == "uv":
+        return [f"packages as uv.lock of the workspace {root} has them"]
+    unread = read_setup(source).unread if manifest.kind == "none" else ""
+    if unread:
+        said = "install_requires is not written there but computed, so nothing is installed"
+        return [f"{unread}: {said}; a requirements.txt would be"]
+    return []
+
+
+def _users(folder: Path, source: Path) -> PythonEnvironment:
     config = (folder / "pyvenv.cfg").read_text(encoding="utf-8", errors="replace")
     version = next(
         (
@@ -219,6 +241,7 @@ def _users(folder: Path) -> PythonEnvironment:
         ),
         "",
     )
+    owner = "the service" if folder.parent == source else f"the workspace {folder.parent}"
     return PythonEnvironment(
         interpreter=folder / "bin" / "python",
         version=version,
@@ -226,7 +249,7 @@ def _users(folder: Path) -> PythonEnvironment:
         is_users=True,
         key=digest_values("users", str(folder), config),
         path_prefix=(folder / "bin",),
-        notes=(f"python {version} ({folder.name} of the service, used as it is)",),
+        notes=(f"python {version} ({folder.name} of {owner}, used as it is)",),
     )
 
 

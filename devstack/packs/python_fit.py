@@ -23,6 +23,7 @@ from devstack.packs.python_manifest import (
     project_dependencies,
     read_requirements,
 )
+from devstack.packs.python_setup import read_setup
 from devstack.packs.toml_tables import Table, read_toml, string, table, tables
 
 
@@ -54,6 +55,8 @@ def why_not_fitting(environment: Path, manifest: Manifest, source: Path) -> str 
             return installed.lacks(wishes)
         case "pyproject":
             return installed.lacks(project_dependencies(source))
+        case "setup":
+            return installed.lacks(read_setup(source).packages)
         case "none":
             return None
         case _:
@@ -118,9 +121,11 @@ class _Installed:
                 if name in seen or not self._marker_applies(string(need, "marker")):
                     continue
                 seen.add(name)
-                if name not in self.versions:
+                found = entries.get(name, [])
+                is_virtual = any(string(table(entry, "source"), "virtual") for entry in found)
+                if name not in self.versions and not is_virtual:
                     return f"{name} is not installed"
-                pending += entries.get(name, [])
+                pending += found
         return self.differs(
             Pin(name, string(entry, "version"))
             for name, found in entries.items()

@@ -12,9 +12,13 @@ from pathlib import Path
 from typing import Literal
 
 from devstack.packs.base import CannotPrepare
-from devstack.packs.toml_tables import read_toml, string, strings, table, tables
+from devstack.packs.ignore import IgnoreRules
+from devstack.packs.python_setup import NAMES as SETUP_FILES
+from devstack.packs.python_setup import read_setup
+from devstack.packs.toml_tables import Table, read_toml, string, strings, table, tables
+from devstack.packs.versions import version_numbers
 
-Kind = Literal["uv", "pylock", "poetry", "pipenv", "requirements", "pyproject", "none"]
+Kind = Literal["uv", "pylock", "poetry", "pipenv", "requirements", "pyproject", "setup", "none"]
 
 FILES = (
     "pyproject.toml", "requirements.txt", "requirements.lock", "Pipfile", "Pipfile.lock",
@@ -37,7 +41,7 @@ _INCLUDE = re.compile(r"^(?:-r|--requirement)(?:\s+|=)?(?P<file>\S+)$")
 _CONSTRAINT = re.compile(r"^(?:-c|--constraint)(?:\s+|=)?(?P<file>\S+)$")
 _EDITABLE = re.compile(r"^(?:-e|--editable)(?:\s+|=)?(?P<path>\S+)")
 _EXTRAS = re.compile(r"\[[^\]]*\]$")
-_RANGE = re.compile(r"(?:>=|<=|==|>|<)\s*\d+(?:\.(?:\d+|\*))*")
+_CLAUSE = re.compile(r"(?P<operator>>=|<=|==|~=|>|<|~|\^)\s*(?P<version>\d+(?:\.(?:\d+|\*))*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +67,19 @@ class Requirement:
 class Pin:
     name: str
     version: str
+    marker: str = ""
 
 
 def find_manifest(source: Path) -> Manifest:
     """A lock file is believed before a list, a list before the project's own wishes."""
     project = source / "pyproject.toml"
+    workspace = uv_workspace(source)
     for lock, kind in _LOCKS:
         if (source / lock).is_file() and (project.is_file() or kind == "pylock"):
             files = (project, source / lock) if project.is_file() else (source / lock,)
             return Manifest(kind, files)
+    if workspace is not None:
+        return Manifest("uv", (project, workspace / "pyproject.toml", workspace / "uv.lock"))
     if (source / "Pipfile.lock").is_file():
         return Manifest("pipenv", (source / "Pipfile", source / "Pipfile.lock"))
     for name in _REQUIREMENT_FILES:
@@ -79,6 +87,11 @@ def find_manifest(source: Path) -> Manifest:
             included = dict.fromkeys(_included_files(source / name))
             extra = (project,) if project.is_file() else ()
             return Manifest("requirements", (*included, *extra))
+    setup = read_setup(source)
+    says_itself = "project" in read_toml(project) or is_poetry(source)
+    if setup.packages and not says_itself:
+        names = (*SETUP_FILES, project.name)
+        return Manifest("setup", tuple(source / n for n in names if (source / n).is_file()))
     if project.is_file():
         return Manifest("pyproject", (project,))
     if (source / "Pipfile").is_file():
@@ -87,6 +100,32 @@ def find_manifest(source: Path) -> Manifest:
             "run `pipenv lock` there",
         )
     return Manifest("none", ())
+
+
+def uv_workspace(source: Path) -> Path | None:
+    """The root above whose `uv.lock` fixes the packages of this member."""
+    if not (source / "pyproject.toml").is_file() or (source / "uv.lock").is_file():
+        return None
+    for folder in source.parents:
+        if (folder / "uv.lock").is_file():
+            asked = table(read_toml(folder / "pyproject.toml"), "tool", "uv", "workspace")
+            path = source.relative_to(folder).as_posix()
+            is_member = _names_folder(strings(asked, "members"), path)
+            if is_member and not _names_folder(strings(asked, "exclude"), path):
+                return folder
+        if (folder / ".git").exists():
+            return None
+    return None
+
+
+def _names_folder(patterns: tuple[str, ...], path: str) -> bool:
+    anchored = (f"/{pattern.removeprefix('./').strip('/')}" for pattern in patterns)
+    return IgnoreRules.parse("\n".join(anchored)).verdict(path, is_folder=True) is True
+
+
+def is_poetry(source: Path) -> bool:
+    """Whether pyproject.toml says in poetry's own table what is needed."""
+    return bool(table(read_toml(source / "pyproject.toml"), "tool", "poetry"))
 
 
 def read_requirements(file: Path) -> tuple[Requirement, ...]:
@@ -155,7 +194,37 @@ def pipenv_lines(lock: Path) -> tuple[str, ...]:
 def poetry_pins(lock: Path) -> tuple[Pin, ...]:
     """What a poetry.lock fixes, for every platform and group."""
     entries = tables(read_toml(lock), "package")
-    return tuple(Pin(string(entry, "name"), string(entry, "version")) for entry in entries)
+    return tuple(
+        Pin(string(entry, "name"), string(entry, "version"), _poetry_marker(entry))
+        for entry in entries
+    )
+
+
+def _poetry_marker(entry: Table) -> str:
+    """Where an entry applies; written per group where the groups differ."""
+    by_group = table(entry, "markers")
+    return string(entry, "markers") or string(by_group, "main")
+
+
+def poetry_constraints(pins: tuple[Pin, ...]) -> tuple[str, ...]:
+    """Pins as an installer takes them, where one package may have several versions.
+
+    The markers tell which is meant. Poetry before 2.0 did not write them: the range is the most
+    that can be said then.
+    """
+    by_name: dict[str, list[Pin]] = {}
+    for pin in pins:
+        by_name.setdefault(pin.name, []).append(pin)
+    lines: list[str] = []
+    for name, several in by_name.items():
+        if len(several) == 1:
+            lines.append(f"{name}=={several[0].version}")
+        elif all(pin.marker for pin in several):
+            lines += [f"{name}=={pin.version} ; {pin.marker}" for pin in several]
+        else:
+            versions = sorted((pin.version for pin in several), key=version_numbers)
+            lines.append(f"{name}>={versions[0]},<={versions[-1]}")
+    return tuple(lines)
 
 
 def poetry_wishes(source: Path) -> tuple[str, ...]:
@@ -184,8 +253,31 @@ def wanted_python(source: Path) -> str | None:
         lines = []
     if lines and re.fullmatch(r"\d+(\.\d+)+", lines[0]):
         return ".".join(lines[0].split(".")[:2])
-    project = table(read_toml(source / "pyproject.toml"), "project")
-    return " ".join(_RANGE.findall(string(project, "requires-python"))) or None
+    document = read_toml(source / "pyproject.toml")
+    said = string(table(document, "project"), "requires-python")
+    said = said or string(table(document, "tool", "poetry", "dependencies"), "python")
+    return _range(said or read_setup(source).python)
+
+
+def _range(text: str) -> str | None:
+    """`~=3.12` and poetry's `^3.12` and `~3.12` as lowest and first that is too new."""
+    if "|" in text:
+        return None
+    bare = re.fullmatch(r"\s*(\d+(?:\.(?:\d+|\*))*)\s*", text)
+    if bare is not None:
+        return f"=={bare[1]}"
+    clauses: list[str] = []
+    for clause in _CLAUSE.finditer(text):
+        operator, version = clause["operator"], clause["version"]
+        numbers = version_numbers(version)
+        # `~=3.12` leaves the last place free, `~3.12` all after the second, `^3.12` all but the first
+        kept = {"~=": len(numbers) - 1, "~": min(len(numbers), 2), "^": 1}.get(operator)
+        if kept is None:
+            clauses.append(operator + version)
+        elif kept > 0:
+            above = ".".join(map(str, (*numbers[: kept - 1], numbers[kept - 1] + 1)))
+            clauses += [f">={version}", f"<{above}"]
+    return " ".join(clauses) or None
 
 
 def has_hashes(manifest: Manifest) -> bool:

@@ -14,6 +14,7 @@ import pytest
 
 from devstack.packs.base import CannotPrepare, Prepared
 from devstack.packs.certificates import trust_the_system
+from devstack.packs.digest import source_digest
 from devstack.packs.python import PythonPack
 from devstack.packs.python_fit import why_not_fitting
 from devstack.packs.python_manifest import find_manifest, wanted_python
@@ -71,9 +72,12 @@ BOTTLE = "from web import application\n\n\nclass Bottle:\n    def __call__(self,
         ({"pyproject.toml": "", "requirements.txt": ""}, "requirements"),
         ({"requirements/base.txt": "", "requirements/prod.txt": "-r base.txt\n"}, "requirements"),
         ({"pyproject.toml": ""}, "pyproject"),
+        ({"pyproject.toml": "[build-system]\n", "setup.cfg": "[options]\ninstall_requires =\n  x\n"}, "setup"),
+        ({"setup.py": "from setuptools import setup\nsetup(install_requires=['x'])\n"}, "setup"),
+        ({"setup.py": "from setuptools import setup\nsetup()\n"}, "none"),
         ({"app.py": ""}, "none"),
     ],
-)
+)  # fmt: skip
 def test_a_lock_file_is_believed_before_a_list(
     make_tree: MakeTree, files: Mapping[str, str], kind: str
 ) -> None:
@@ -101,9 +105,18 @@ def test_files_that_requirements_include_belong_to_the_manifest(make_tree: MakeT
     [
         ({".python-version": "3.12.4\n"}, "3.12"),
         ({"pyproject.toml": '[project]\nrequires-python = ">=3.10,<4,!=3.11.1"\n'}, ">=3.10 <4"),
+        ({"pyproject.toml": '[project]\nrequires-python = "~=3.12"\n'}, ">=3.12 <4"),
+        ({"pyproject.toml": '[project]\nrequires-python = "~= 3.11.2"\n'}, ">=3.11.2 <3.12"),
+        ({"pyproject.toml": '[tool.poetry.dependencies]\npython = "^3.12"\n'}, ">=3.12 <4"),
+        ({"pyproject.toml": '[tool.poetry.dependencies]\npython = "~3.12"\n'}, ">=3.12 <3.13"),
+        ({"pyproject.toml": '[tool.poetry.dependencies]\npython = ">=3.10,<3.13"\n'}, ">=3.10 <3.13"),
+        ({"pyproject.toml": '[tool.poetry.dependencies]\npython = "3.12.*"\n'}, "==3.12.*"),
+        ({"pyproject.toml": '[tool.poetry.dependencies]\npython = "*"\n'}, None),
+        ({"pyproject.toml": '[tool.poetry.dependencies]\npython = "^2.7 || ^3.9"\n'}, None),
+        ({"setup.cfg": "[options]\npython_requires = >=3.10\n"}, ">=3.10"),
         ({}, None),
     ],
-)
+)  # fmt: skip
 def test_the_wanted_interpreter_is_read(
     make_tree: MakeTree, files: Mapping[str, str], wanted: str | None
 ) -> None:
@@ -364,6 +377,75 @@ def test_a_uv_lock_is_installed_exactly_and_not_written(
         assert script.output() == "2.0.0\n"
 
     assert snapshot(source) == before
+
+
+PRINTS = "from importlib.metadata import version\nprint(version('iniconfig'))\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "version"),
+    [
+        ({"setup.py": "from setuptools import setup\nsetup(name='me', install_requires=['iniconfig==2.0.0'])\n"}, "2.0.0"),
+        ({"setup.cfg": "[options]\ninstall_requires =\n    iniconfig==2.0.0 # why\n", "setup.py": "import setuptools\nsetuptools.setup()\n"}, "2.0.0"),
+        ({"pyproject.toml": '[tool.poetry.dependencies]\npython = "^3.9"\niniconfig = "*"\n', "poetry.lock": '[[package]]\nname = "iniconfig"\nversion = "1.1.1"\nmarkers = "python_version < \\"3.5\\""\n[[package]]\nname = "iniconfig"\nversion = "2.0.0"\nmarkers = "python_version >= \\"3.5\\""\n'}, "2.0.0"),
+        ({"pyproject.toml": '[tool.poetry.dependencies]\npython = "^3.9"\niniconfig = "*"\n', "poetry.lock": '[[package]]\nname = "iniconfig"\nversion = "1.1.1"\n[[package]]\nname = "iniconfig"\nversion = "2.0.0"\n'}, "2.0.0"),
+    ],
+    ids=["setup.py", "setup.cfg", "two pins under markers", "two pins of an old poetry"],
+)  # fmt: skip
+def test_what_a_project_asks_for_is_installed(
+    make_tree: MakeTree, bench: Bench, run: Run, files: Mapping[str, str], version: str
+) -> None:
+    source = make_tree({**files, "main.py": PRINTS})
+
+    prepared = run(PythonPack(bench.tools).prepare(bench.request(source), bench.steps))
+
+    with started(prepared, bench.folder, bench.steps.environment) as script:
+        assert script.process.wait(60) == 0, script.output()
+        assert script.output() == version + "\n"
+    assert not list(source.glob("*.egg-info"))
+
+
+def test_a_setup_file_whose_packages_cannot_be_read_says_so(
+    make_tree: MakeTree, bench: Bench, run: Run
+) -> None:
+    text = "from setuptools import setup\nsetup(install_requires=open('x').read().split())\n"
+    source = make_tree({"setup.py": text, "main.py": "print(1)\n"})
+
+    prepared = run(PythonPack(bench.tools).prepare(bench.request(source), bench.steps))
+
+    assert any("setup.py:2: install_requires" in note for note in prepared.notes)
+
+
+def test_a_member_of_a_uv_workspace_gets_what_the_lock_file_of_the_root_says(
+    make_tree: MakeTree, bench: Bench, run: Run
+) -> None:
+    member = '[project]\nname = "api"\nversion = "1"\nrequires-python = ">=3.9"\n'
+    root = make_tree(
+        {
+            "pyproject.toml": '[tool.uv.workspace]\nmembers = ["services/*"]\n',
+            "services/api/pyproject.toml": member + 'dependencies = ["iniconfig<2.1", "lib"]\n[tool.uv.sources]\nlib = {workspace = true}\n',
+            "services/api/main.py": PRINTS,
+            "services/lib/pyproject.toml": member.replace("api", "lib") + 'dependencies = ["iniconfig<2"]\n',
+        }
+    )  # fmt: skip
+    source = root / "services" / "api"
+    pack = PythonPack(bench.tools)
+    uv = asyncio.run(bench.tools("uv", None)).binaries["uv"]
+    trust = {**bench.steps.environment, **trust_the_system(bench.steps.environment)}
+    subprocess.run([uv, "lock", "-q"], cwd=root, env=trust, check=True)
+
+    prepared = run(pack.prepare(bench.request(source), bench.steps))
+    with started(prepared, bench.folder, bench.steps.environment) as script:
+        assert script.process.wait(60) == 0, script.output()
+        assert script.output() == "1.1.1\n"
+    subprocess.run([uv, "sync", "-q", "--package", "api"], cwd=root, env=trust, check=True)
+    theirs = run(pack.prepare(bench.request(source), bench.steps))
+
+    assert any(f"uv.lock of the workspace {root}" in note for note in prepared.notes)
+    assert theirs.path_prefix == (root / ".venv" / "bin",)
+    before = source_digest(pack, source)
+    (root / "uv.lock").write_text((root / "uv.lock").read_text() + "\n")
+    assert source_digest(pack, source) != before
 
 
 def test_packages_that_cannot_be_had_are_told_and_nothing_is_left(
