@@ -33,7 +33,11 @@ def run(call: Call) -> int:
         most=None,
         wants="NAME=N",
     )
-    wanted = dict(map(_read, options.arguments))
+    wanted: dict[str, int | None] = {}
+    for name, count in map(_read, options.arguments):
+        if name in wanted:
+            raise usage_error(f"{name} is scaled to two numbers at once", "name it once")
+        wanted[name] = count
     seconds = options.seconds("--timeout", changes.USUAL_SECONDS)
     no_wait = "no-wait" in options
     client = call.reach(sweeps=True)

@@ -76,6 +76,8 @@ class AddressBook:
         self._stack: Stack | None = None
         self._listens: dict[str, Listen] = {}
         self.gateway_listen: Listen | None = None
+        self._fixed: dict[int, str] = {}
+        """Number → the service that cannot be told another."""
         self._fallbacks: dict[str, str] = {}
         """Routing key → one line about an endpoint that could not have the address it should have."""
 
@@ -96,6 +98,12 @@ class AddressBook:
     def assign(self, stack: Stack) -> None:
         """Give every endpoint of a stack its address; those that have one keep it."""
         self._stack = stack
+        self._fixed = {
+            endpoint.port: name
+            for name, service in stack.services.items()
+            for endpoint in service.endpoints
+            if endpoint.fixed
+        }
         self._identity.make_room(stack.services)
         if self._is_new_run:
             self._identity.keep_apart(self._others())
@@ -132,7 +140,8 @@ class AddressBook:
         """Whether an address given before is one that `_choose` might give for this endpoint."""
         if endpoint.fixed:
             return kept == Listen(LOOPBACK, endpoint.port)
-        own = self.names and kept == Listen(self._identity.host(name), endpoint.port)
+        is_own = kept == Listen(self._identity.host(name), endpoint.port)
+        own = self.names and is_own and self._fixed.get(endpoint.port, name) == name
         return own or kept == Listen(LOOPBACK, self._identity.dialled.get(key, -1))
 
     def _choose(self, name: str, endpoint: Endpoint, key: str) -> Listen:
@@ -140,29 +149,43 @@ class AddressBook:
             return Listen(LOOPBACK, endpoint.port)
         if self.names:
             own = self._identity.host(name)
-            verdict = try_bind(own, endpoint.port)
-            if verdict is Bindable.YES:
+            obstacle = self._obstacle(name, own, endpoint.port)
+            if not obstacle:
                 return Listen(own, endpoint.port)
             port = self._dialled_port(name, key)
-            self._fallbacks[key] = (
-                f"{name} is dialled at {LOOPBACK}:{port}: port {endpoint.port} on its own address "
-                f"is {verdict}"
-            )
+            self._fallbacks[key] = f"{name} is dialled at {LOOPBACK}:{port}: {obstacle}"
             return Listen(LOOPBACK, port)
         return Listen(LOOPBACK, self._dialled_port(name, key))
+
+    def _obstacle(self, name: str, address: str, port: int) -> str:
+        """Why a service cannot have a port on its own address; empty when it can.
+
+        A program whose port is fixed mostly listens on every address, where it must find that number
+        free on each.
+        """
+        owner = self._fixed.get(port, name)
+        if owner != name:
+            return f"port {port} is fixed for {owner}, which may listen on every address"
+        verdict = try_bind(address, port)
+        if verdict is Bindable.YES:
+            return ""
+        return f"port {port} on its own address is {verdict}"
 
     def _dialled_port(self, name: str, key: str) -> int:
         """The port of the checkout; another one when it is taken as a run begins, which is told."""
         had = self._identity.dialled.get(key)
         is_lost = had is not None and (had in self._identity.of_others or not is_free(had))
         if not self._is_new_run or not is_lost:
-            return self._identity.dialled_port(key, is_free)
+            return self._identity.dialled_port(key, self._is_free)
         del self._identity.dialled[key]
-        port = self._identity.dialled_port(key, is_free)
+        port = self._identity.dialled_port(key, self._is_free)
         self._fallbacks[key] = (
             f"{name} is now dialled at {LOOPBACK}:{port}: {had}, which it had, is in use"
         )
         return port
+
+    def _is_free(self, port: int) -> bool:
+        return port not in self._fixed and is_free(port)
 
     def _keeps_gateway(self, port: int, fixed: bool) -> bool:
         kept = self.gateway_listen
@@ -176,7 +199,7 @@ class AddressBook:
         own = self._identity.gateway_port
         if own is None or own in self._identity.of_others or not is_free(own):
             self._identity.dialled.pop(GATEWAY, None)
-            self._identity.gateway_port = self._identity.dialled_port(GATEWAY, is_free)
+            self._identity.gateway_port = self._identity.dialled_port(GATEWAY, self._is_free)
         assert self._identity.gateway_port is not None
         return Listen(LOOPBACK, self._identity.gateway_port)
 
@@ -189,7 +212,7 @@ class AddressBook:
         if gateway is None or gateway.fixed:
             return False
         self._identity.dialled.pop(GATEWAY, None)
-        self._identity.gateway_port = self._identity.dialled_port(GATEWAY, is_free)
+        self._identity.gateway_port = self._identity.dialled_port(GATEWAY, self._is_free)
         self.gateway_listen = Listen(LOOPBACK, self._identity.gateway_port)
         self._listens[GATEWAY] = self.gateway_listen
         self._remember()

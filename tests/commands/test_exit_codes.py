@@ -152,6 +152,7 @@ def test_j08_one_when_time_is_up_with_the_reason(stack: StackUnderTest) -> None:
         ("up", "alpha"),
         ("scale",),
         ("scale", "alpha"),
+        ("scale", "alpha=2", "alpha=3"),
         ("why",),
         ("restart",),
         ("up", "-d", "--timeout", "soon"),

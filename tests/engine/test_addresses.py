@@ -228,6 +228,22 @@ def test_a_fixed_port_is_dialled_where_the_program_listens(tmp_path: Path) -> No
     assert book.resolve("web", fixed, Consumer.HOST) == Address("127.0.0.1", 28_111)
 
 
+def test_a_number_that_is_fixed_for_one_service_is_kept_free_of_all_others(tmp_path: Path) -> None:
+    wild, web = service("wild", Endpoint("main", 8080, fixed=True)), service("web", MAIN)
+    book = book_of(tmp_path, identity_here())
+    book.assign(stack_of(web))
+    assert book.listen("web", MAIN).port == 8080
+
+    book.assign(stack_of(web, wild))
+
+    moved = book.listen("web", MAIN)
+    assert moved.address == "127.0.0.1"
+    assert moved.port != 8080
+    assert book.resolve("web", MAIN, Consumer.VIEW) == Address("127.0.0.1", moved.port)
+    [told] = book.problems
+    assert told.startswith(f"web is dialled at 127.0.0.1:{moved.port}: port 8080 is fixed for wild")
+
+
 def test_a_fixed_port_beside_others_is_dialled_by_number_and_the_others_by_name(
     tmp_path: Path,
 ) -> None:
