@@ -42,10 +42,19 @@ def run(options: Options) -> int:
         os.close(options.ready)
     namespaces.set_name("devstack-warden")
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    keeper = os.pidfd_open(pid)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: os.kill(pid, signal.SIGTERM))
-    spared = _wait(pid, ours, options.controller)
+        signal.signal(number, lambda *_: _ask_to_end(keeper))
+    spared = _wait(keeper, ours, options.controller)
     return _clean_up(pid, options, spared)
+
+
+def _ask_to_end(keeper: int) -> None:
+    """By pidfd: once the keeper was reaped, its pid may be anybody's."""
+    try:
+        signal.pidfd_send_signal(keeper, signal.SIGTERM)
+    except ProcessLookupError:
+        return
 
 
 def _live_as_keeper(options: Options, warden: Identity, line: socket.socket) -> int:
@@ -56,10 +65,9 @@ def _live_as_keeper(options: Options, warden: Identity, line: socket.socket) -> 
 
 
 def _wait(keeper: int, line: socket.socket, controller: Identity) -> Identity:
-    """Until the keeper ends; gives the controller that it named last."""
-    descriptor = os.pidfd_open(keeper)
+    """Until the keeper (a pidfd) ends; gives the controller that it named last."""
     poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
+    poll.register(keeper, select.POLLIN)
     poll.register(line, select.POLLIN)
     spared = controller
     told = b""
@@ -74,12 +82,13 @@ def _wait(keeper: int, line: socket.socket, controller: Identity) -> Identity:
                 spared = int(pid), int(start)
             if not data:
                 poll.unregister(line)
-        if descriptor in ready:
-            os.close(descriptor)
+        if keeper in ready:
             return spared
 
 
 def _clean_up(keeper: int, options: Options, spared: Identity) -> int:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # ending is what it does already
     _, status = os.waitpid(keeper, 0)
     me = os.getpid()
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from devstack.keeper import marks, sweep
+from devstack.keeper import marks, processes, sweep
 from devstack.keeper.places import Places
 from tests.support.keepers import PYTHON, WORST_SERVICE
 from tests.support.processes import (
@@ -436,3 +436,23 @@ def test_a16_a_new_controller_that_has_not_greeted_goes_with_the_run(
     os.kill(told[victim], signal.SIGKILL)
 
     stage.assert_nothing_left()
+
+
+def test_a16_a_warden_that_is_asked_to_end_while_it_cleans_up_still_cleans_up(
+    stage: Stage,
+) -> None:
+    """Whoever ends a session sends TERM to all of it, and the keeper may be gone already."""
+    told = stage.start(services(stage), mode="attached")
+    wait_until_all_log(stage)
+
+    os.kill(told["keeper"], signal.SIGKILL)
+    eventually(lambda: processes.look(told["keeper"]) is None)
+    while is_alive(told["warden"]):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(told["warden"], signal.SIGTERM)
+            os.kill(told["warden"], signal.SIGINT)
+
+    stage.assert_nothing_left()
+    (dead,) = sweep.sweep([stage.places], kill=True)
+    assert dead.ended == "its keeper was killed"
+    assert not dead.found
