@@ -3,6 +3,7 @@
     spawned ──exec──▶ running ──exit──▶ leaving ──▶ gone
                         │ stop: signal, CONT, after the grace KILL of all that descends from it
                         leaving: its output and its daemons have 2 s more, then they are killed
+                        (what cannot be killed is told, left, and tried again as the run ends)
 
 An exit is told at once and kept until it is acknowledged. Whose daemon an orphan is, its marks tell.
 """
@@ -18,6 +19,7 @@ from devstack.keeper import processes, spawn
 from devstack.keeper.kill import freeze_and_kill
 from devstack.keeper.loop import ONCE, READ
 from devstack.keeper.marks import BLOCK, RUN_VARIABLE, SPAWN_VARIABLE
+from devstack.keeper.notes import note
 from devstack.keeper.output import Drains
 from devstack.keeper.processes import Process
 from devstack.keeper.protocol import EXIT, LEFT_BEHIND, STEP_PREFIXES, to_text
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
 LEAVING_SECONDS = 2.0
 AGAIN_SECONDS = 0.02
+TIDY_SECONDS = 3.0
+"""What is still there then may not be killed, or does not die of it: it is told, and left."""
 CAPTURE_BYTES = 64 << 10
 
 
@@ -42,7 +46,7 @@ class Refused(Exception):
     """A request that cannot be done; its fields are the answer's error."""
 
     def __init__(self, **fields: object) -> None:
-        super().__init__(str(fields))
+        super().__init__(str(fields.get("message", fields)))
         self.fields = fields
 
 
@@ -307,11 +311,12 @@ class Children:
         if child is None:
             return
         child.stopping = True
-        self._send(child, number)
-        self._send(child, signal.SIGCONT)
         if child.stop_timer is not None:
             child.stop_timer.cancel()
+        # first: what may not be asked is killed all the same, as far as it may be
         child.stop_timer = self._loop.after(grace_seconds, lambda: self._kill(child))
+        self._send(child, number)
+        self._send(child, signal.SIGCONT)
 
     def kill(self, key: str) -> None:
         """End a process and all that descends from it, now; also what an ended one left behind."""
@@ -333,19 +338,24 @@ class Children:
                 continue
             child.stopping = True
             if child.exit is None:
-                self._send(child, signal.SIGTERM)
-                self._send(child, signal.SIGCONT)
+                try:
+                    self._send(child, signal.SIGTERM)
+                    self._send(child, signal.SIGCONT)
+                except Refused as refusal:
+                    note(str(refusal))  # and the others are asked
             self._ask_orphans_to_end(child)
 
     def _kill(self, child: Child, again_seconds: float = AGAIN_SECONDS) -> None:
         child.stopping = True
         for orphan in self._orphans_of(child):
             child.left[orphan.identity] = orphan
-        freeze_and_kill(lambda: self._belongings(child))
+        _, refused = freeze_and_kill(lambda: self._belongings(child))
         if child.exit is not None:
             child.tidying = bool(child.left)
             self._tidy_after(child, AGAIN_SECONDS)
             return
+        if refused and again_seconds == AGAIN_SECONDS:
+            note(f"may not kill {', '.join(map(str, refused))} of {child.key}")
         if child.stop_timer is not None:
             child.stop_timer.cancel()
         # a process that was being made while we looked is found by the next look
@@ -440,26 +450,29 @@ class Children:
             processes.send(orphan, signal.SIGCONT)
 
     def _tidy_after(self, child: Child, seconds: float) -> None:
-        self._loop.after(seconds, lambda: self._tidy(child))
+        self._loop.after(seconds, lambda: self._tidy(child, AGAIN_SECONDS, time.monotonic()))
 
-    def _tidy(self, child: Child) -> None:
+    def _tidy(self, child: Child, again_seconds: float, started: float) -> None:
         """The time of what an ended process left behind is over."""
         if self._by_key.get(child.key) is not child:
             return
-        killed = freeze_and_kill(lambda: self._belongings(child))
-        for process in killed:
+        killed, refused = freeze_and_kill(lambda: self._belongings(child))
+        for process in killed + refused:
             child.left[process.identity] = process
             child.tidying = True
-        if killed:
-            self._tidy_after(child, AGAIN_SECONDS)
+        if (killed or refused) and time.monotonic() - started < TIDY_SECONDS:
+            longer = min(2 * again_seconds, 1.0)
+            self._loop.after(again_seconds, lambda: self._tidy(child, longer, started))
             return
         for output in child.outputs:
             self._drains.close(output)
         self._forget(child)
         if child.tidying:
-            names = [str(process) for process in child.left.values()]
+            left = [p for p in child.left.values() if processes.is_running(p.identity)]
+            gone = [p for p in child.left.values() if p not in left]
             message: Message = {"event": LEFT_BEHIND, "key": child.key, "group": child.group}
-            self._tell({**message, "killed": names})
+            names = {"killed": list(map(str, gone)), "still_there": list(map(str, left))}
+            self._tell({**message, **names})
 
     # -- whose is it
 

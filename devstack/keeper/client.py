@@ -143,11 +143,14 @@ class Exit:
 
 @dataclass(frozen=True, slots=True)
 class LeftBehind:
-    """What an ended process had left behind was killed, and nothing of it is left now."""
+    """What became of what an ended process had left behind."""
 
     key: str
     group: str
     killed: tuple[str, ...]
+    """Gone now."""
+    still_there: tuple[str, ...] = ()
+    """Could not be killed; tried again as the run ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,7 +356,10 @@ class KeeperClient:
         return frozenset(pids)
 
     async def shutdown(self) -> tuple[str, ...]:
-        """Kill what is left, forget the run, end the keeper; gives the names of what was killed."""
+        """Kill what is left, forget the run, end the keeper; gives the names of what was killed.
+
+        The run is not forgotten when something could not be killed: the next command tells it.
+        """
         answer = await self._request(protocol.SHUTDOWN)
         return _names(answer, "killed")
 
@@ -464,7 +470,10 @@ class KeeperClient:
             case protocol.LEFT_BEHIND:
                 self.notices.put_nowait(
                     LeftBehind(
-                        _text(message, "key"), _text(message, "group"), _names(message, "killed")
+                        _text(message, "key"),
+                        _text(message, "group"),
+                        _names(message, "killed"),
+                        _names(message, "still_there") if "still_there" in message else (),
                     )
                 )
             case protocol.LOG_PROBLEM:

@@ -10,10 +10,10 @@ import array
 import os
 import socket
 import struct
-import sys
 
 from devstack.keeper import protocol
 from devstack.keeper.loop import READ, WRITE
+from devstack.keeper.notes import note
 from devstack.keeper.places import remove_file
 
 TYPE_CHECKING = False
@@ -180,8 +180,7 @@ class Listener:
             return  # the client went away
         _, uid, _ = peer_of(accepted)
         if uid != os.geteuid():
-            sys.stderr.write(f"refused a connection of uid {uid}\n")
-            sys.stderr.flush()
+            note(f"refused a connection of uid {uid}")
             accepted.close()
             return
         self._on_connect(accepted)

@@ -24,9 +24,10 @@ import time
 from devstack.keeper import namespaces, processes, protocol, spawn, verbs
 from devstack.keeper.children import Child, Children, Refused
 from devstack.keeper.connections import Connection, Listener
-from devstack.keeper.kill import kill_until_none
+from devstack.keeper.kill import Killed, freeze_and_kill, kill_until_none
 from devstack.keeper.loop import READ, Loop, Timer
 from devstack.keeper.marks import Run, boot_id, open_mark, record_run
+from devstack.keeper.notes import note
 from devstack.keeper.output import Drains, SharedLog
 from devstack.keeper.places import PlaceRefused, Places, make_folders
 
@@ -93,10 +94,12 @@ class Keeper:
         self._respawn_times: collections.deque[float] = collections.deque()
         self._is_ending = False
         self._was_greeted = False
+        self._is_recorded = False
+        """Whether the record says how the run ended; else the warden says it."""
         self._exit_waiters: list[Callable[[], None]] = []
 
-    def run(self) -> None:
-        """Live; returns when nothing of the run is left."""
+    def run(self) -> int:
+        """Live; returns when nothing of the run is left that could be ended. Gives the exit code."""
         self._lock = self._take_lock()
         limits = self._raise_open_files()
         self._run = Run(
@@ -125,6 +128,7 @@ class Keeper:
         self._await_first_controller()
         self._loop.run()
         os.close(self._lock)
+        return 0 if self._is_recorded else 1
 
     # -- start
 
@@ -214,7 +218,7 @@ class Keeper:
             if not os.path.lexists(self._run.record) or not self._listener.is_in_place:
                 self._restore_files()
         except (OSError, PlaceRefused) as exc:
-            self._note(f"cannot restore the run folder: {exc}")
+            note(f"cannot restore the run folder: {exc}")
         self._loop.after(LOOK_SECONDS, self._look_after_files)
 
     def _restore_files(self) -> None:
@@ -417,7 +421,7 @@ class Keeper:
         try:
             pid, report = spawn.start(program, None, self._around, said)
         except OSError as exc:
-            self._note(f"cannot start a controller: {exc}")
+            note(f"cannot start a controller: {exc}")
             self._plan_controller(LOOK_SECONDS)
             return
         finally:
@@ -431,7 +435,7 @@ class Keeper:
             os.close(report)
             if failure is not None:
                 why = os.strerror(failure.number)
-                self._note(f"cannot start a controller: {failure.path}: {why}")
+                note(f"cannot start a controller: {failure.path}: {why}")
 
         self._loop.watch(report, READ, told)
 
@@ -454,72 +458,82 @@ class Keeper:
         """TERM to all, KILL to what is left a second later, and the last command meanwhile."""
         if self._is_ending:
             return
+        started = time.monotonic()
+        # planned before anything is done: whatever fails here, the end comes
+        self._loop.after(0, lambda: self._wait_for_end(reason, started))
         self._close_door()
         self._children.ask_all_to_end()
-        started = time.monotonic()
         if self._on_loss is not None:
             self._start_on_loss(self._on_loss)
-        self._wait_for_end(reason, started)
 
     def _start_on_loss(self, command: verbs.Command) -> None:
         program = spawn.Program(command.argv, command.env, command.cwd)
 
         def told(failure: spawn.Failure | None) -> None:
             if failure is not None:
-                self._note(f"cannot run {command.argv[0]}: {os.strerror(failure.number)}")
+                note(f"cannot run {command.argv[0]}: {os.strerror(failure.number)}")
 
         try:
             self._children.start(ON_LOSS_KEY, ON_LOSS_KEY, program, None, 0, 4096, told)
         except Refused as refusal:
-            self._note(f"cannot run {command.argv[0]}: {refusal}")
+            note(f"cannot run {command.argv[0]}: {refusal}")
 
     def _wait_for_end(self, reason: str, started: float) -> None:
+        again = self._loop.after(0.02, lambda: self._wait_for_end(reason, started))
         passed = time.monotonic() - started
         last_command = self._last_command()
-        if last_command is None and (passed >= TERM_SECONDS or not self._has_children()):
+        is_over = passed >= TERM_SECONDS or not self._has_children()
+        if passed >= ON_LOSS_SECONDS or (last_command is None and is_over):
+            again.cancel()
             self._end(reason)
-            return
-        if passed >= ON_LOSS_SECONDS:
-            self._end(reason)
-            return
-        if passed >= TERM_SECONDS and last_command is not None:
+        elif passed >= TERM_SECONDS and last_command is not None:
             keep = {process.pid for process in self._tree_of(last_command.pid)}
-            self._kill(lambda: [p for p in self._descendants() if p.pid not in keep])
-        self._loop.after(0.02, lambda: self._wait_for_end(reason, started))
+            freeze_and_kill(lambda: [p for p in self._descendants() if p.pid not in keep])
 
     def _last_command(self) -> Child | None:
         return next((c for c in self._children.running() if c.key == ON_LOSS_KEY), None)
 
     def _close_door(self) -> None:
         self._is_ending = True
-        self._listener.close()
+        try:
+            self._listener.close()
+        except OSError as exc:
+            note(f"cannot remove {self._places.keeper_socket}: {exc}")
 
     def _end(self, reason: str) -> None:
         """Kill what is left and go; the record tells the next command."""
-        killed = self._kill(self._descendants)
-        self._run.ended = reason
-        self._run.killed = tuple(map(str, killed))
-        if self._was_greeted:
-            self._run.write()
-        else:
-            self._run.remove()
-        self._leave()
+        try:
+            self._record_end(reason, self._kill(), is_told=self._was_greeted)
+        finally:
+            self._leave()
 
     def _shut_down(self, answer: Callable[[Message], None]) -> None:
         self._close_door()
-        killed = self._kill(self._descendants)
-        self._run.remove()
-        answer({"ok": True, "killed": list(map(str, killed))})
-        self._leave()
+        try:
+            ended = self._kill()
+            self._record_end("it was asked to end", ended, is_told=False)
+            answer({"ok": True, "killed": list(map(str, ended.killed))})
+        finally:
+            self._leave()
+
+    def _record_end(self, reason: str, ended: Killed, *, is_told: bool) -> None:
+        """What lives on is always told: it may hold ports and data."""
+        self._run.ended = reason
+        self._run.set_what_became(ended)
+        if is_told or ended.left:
+            self._run.write()
+        else:
+            self._run.remove()
+        self._is_recorded = True
 
     def _leave(self) -> None:
+        self._loop.end()
         self._drains.close_all()
         for connection in list(self._connections):
             connection.close()
-        self._loop.end()
 
-    def _kill(self, find: Callable[[], list[Process]]) -> list[Process]:
-        return kill_until_none(find, self._children.reap, KILL_SECONDS)
+    def _kill(self) -> Killed:
+        return kill_until_none(self._descendants, self._children.reap, KILL_SECONDS)
 
     def _descendants(self) -> list[Process]:
         """Everything of the run that is alive."""
@@ -534,7 +548,3 @@ class Keeper:
 
     def _tree_of(self, pid: int) -> list[Process]:
         return processes.tree(processes.everything(), [pid])
-
-    def _note(self, line: str) -> None:
-        sys.stderr.write(line + "\n")
-        sys.stderr.flush()

@@ -20,6 +20,10 @@ import zlib
 
 from devstack.keeper.places import remove_file, write_whole
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from devstack.keeper.kill import Killed
+
 BLOCK = 4096
 HIGHEST_LIMIT = 819_200
 """The kernel's usual limit: values just below it change nothing for programs that use queues."""
@@ -44,6 +48,7 @@ class Run:
         "folder",
         "keeper",
         "killed",
+        "left",
         "run_id",
         "started_at",
         "uid",
@@ -63,6 +68,7 @@ class Run:
         first_limit: int | None = None,
         ended: str | None = None,
         killed: tuple[str, ...] = (),
+        left: tuple[tuple[int, int], ...] = (),
     ) -> None:
         self.folder = folder
         self.run_id = run_id
@@ -77,6 +83,8 @@ class Run:
         """Why the run ended, when it did not end as asked."""
         self.killed = killed
         """What was ended then."""
+        self.left = left
+        """Pid and start of what could not be ended: its marks may not be ours to read."""
 
     @property
     def record(self) -> str:
@@ -97,6 +105,11 @@ class Run:
     def limit_of(self, serial: int) -> int | None:
         """The value that a spawn with this serial number carries."""
         return None if self.first_limit is None else self.first_limit + serial % BLOCK
+
+    def set_what_became(self, ended: Killed) -> None:
+        """Of what ran when the run ended."""
+        self.killed = tuple(map(str, ended.killed))
+        self.left = tuple(process.identity for process in ended.left)
 
     def write(self) -> None:
         """Record the run: whole or not at all."""
@@ -127,6 +140,7 @@ def read_run(folder: str, run_id: str) -> Run | None:
             first_limit=None if fields["first_limit"] is None else int(fields["first_limit"]),
             ended=None if fields["ended"] is None else str(fields["ended"]),
             killed=tuple(map(str, fields["killed"])),
+            left=tuple((int(pid), int(start)) for pid, start in fields.get("left", ())),
         )
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return None

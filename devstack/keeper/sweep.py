@@ -3,7 +3,7 @@
 A run is dead when neither its keeper nor its warden lives in this boot. A process is its own by any
 of three marks (see `marks`), by limit alone only if all of this holds: its uid is ours, its value
 lies in the run's block, it started after the run and in this boot, and no living keeper is among
-its ancestors.
+its ancestors. What the run itself could not end is known from its record.
 
 Imported by commands: standard library only, and nothing that is slow to import.
 """
@@ -11,6 +11,7 @@ Imported by commands: standard library only, and nothing that is slow to import.
 from __future__ import annotations
 
 import os
+import time
 
 from devstack.keeper import processes
 from devstack.keeper.kill import kill_until_none
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from devstack.keeper.processes import Process
 
 KILL_SECONDS = 5.0
+END_SECONDS = 2.0
 ENTRY_FILE = b"keeper/main.py"
 
 
@@ -65,10 +67,23 @@ def sweep(places: Iterable[Places], *, kill: bool) -> list[DeadRun]:
                 if kill:
                     run.remove()
                 continue
-            if processes.is_running(run.keeper) or processes.is_running(run.warden):
+            if kill and run.ended is not None:
+                _await_end(run)
+            if _is_ending(run):
                 continue
             reports.append(_sweep_run(run, kill=kill))
     return reports
+
+
+def _is_ending(run: Run) -> bool:
+    return processes.is_running(run.keeper) or processes.is_running(run.warden)
+
+
+def _await_end(run: Run) -> None:
+    """Its record is written as the last thing: keeper and warden are about to go."""
+    deadline = time.monotonic() + END_SECONDS
+    while _is_ending(run) and time.monotonic() < deadline:
+        time.sleep(0.01)  # not our children: nothing to wait for
 
 
 def find_processes(run: Run) -> list[Process]:
@@ -86,14 +101,16 @@ def find_processes(run: Run) -> list[Process]:
 def _sweep_run(run: Run, *, kill: bool) -> DeadRun:
     if not kill:
         return DeadRun(run, tuple(map(str, find_processes(run))), run.killed)
-    killed = kill_until_none(lambda: find_processes(run), _nothing_to_reap, KILL_SECONDS)
-    left = tuple(map(str, find_processes(run)))
-    if not left:
+    ended = kill_until_none(lambda: find_processes(run), _nothing_to_reap, KILL_SECONDS)
+    if not ended.left:
         run.remove()
-    return DeadRun(run, left, run.killed + tuple(map(str, killed)))
+    left = tuple(map(str, ended.left))
+    return DeadRun(run, left, run.killed + tuple(map(str, ended.killed)))
 
 
 def _belongs(process: Process, run: Run) -> bool:
+    if process.identity in run.left:
+        return True
     pid = process.pid
     mark = processes.environment_of(pid).get(RUN_VARIABLE.encode())
     if mark is not None:

@@ -11,13 +11,12 @@ import os
 import select
 import signal
 import socket
-import sys
-import time
 
 from devstack.keeper import namespaces, processes
 from devstack.keeper.keeper import Keeper
 from devstack.keeper.kill import kill_until_none
 from devstack.keeper.marks import read_run
+from devstack.keeper.notes import note
 from devstack.keeper.places import Places
 
 TYPE_CHECKING = False
@@ -60,8 +59,7 @@ def _ask_to_end(keeper: int) -> None:
 def _live_as_keeper(options: Options, warden: Identity, line: socket.socket) -> int:
     namespaces.become_subreaper()
     namespaces.set_name("devstack-keeper")
-    Keeper(options, warden, line).run()
-    return 0
+    return Keeper(options, warden, line).run()
 
 
 def _wait(keeper: int, line: socket.socket, controller: Identity) -> Identity:
@@ -97,17 +95,20 @@ def _clean_up(keeper: int, options: Options, spared: Identity) -> int:
         found = processes.tree(table, [me], processes.pids_of(table, [spared]))
         return [process for process in found if process.pid != me]
 
-    killed = kill_until_none(find, _reap, KILL_SECONDS)
+    # one that ended in order has tried as long as it may
+    ended = kill_until_none(find, _reap, KILL_SECONDS if status else 0.0)
     if status == 0:
         return 0
+    places = Places(options.folder)
+    _remove_stale_socket(places)
+    note(f"the keeper ended with status {status}; killed: {len(ended.killed)}")
     run = read_run(options.folder, options.run_id)
     if run is not None:
-        run.ended = "its keeper was killed"
-        run.killed = tuple(map(str, killed))
+        was_killed = os.WIFSIGNALED(status)
+        failed = f"its keeper failed, see {places.keeper_log}"
+        run.ended = "its keeper was killed" if was_killed else failed
+        run.set_what_became(ended)
         run.write()
-    _remove_stale_socket(Places(options.folder))
-    when = time.strftime("%Y-%m-%d %H:%M:%S")
-    sys.stderr.write(f"{when} the keeper ended with status {status}; killed: {len(killed)}\n")
     return 1
 
 
