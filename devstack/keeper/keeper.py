@@ -5,6 +5,7 @@
     warden lost                    kill everything at once, end
     TERM, INT                      as the loss of an attached controller
     shutdown                       kill what is left, forget the run, end
+    a bug of the keeper's own      told in keeper.log, then as the loss of an attached controller
 
 A dead keeper is a dead run. The record of one that did not end as asked stays, with the reason, for
 the next command to tell.
@@ -82,7 +83,7 @@ class Keeper:
         self._places = Places(options.folder)
         self._warden = warden
         self._warden_line = line_to_warden
-        self._loop = Loop()
+        self._loop = Loop(self._failed)
         self._listener = Listener(self._loop, self._places.keeper_socket, self._connected)
         self._controller: Connection | None = None
         self._connections: set[Connection] = set()
@@ -477,6 +478,12 @@ class Keeper:
             self._children.start(ON_LOSS_KEY, ON_LOSS_KEY, program, None, 0, 4096, told)
         except Refused as refusal:
             note(f"cannot run {command.argv[0]}: {refusal}")
+
+    def _failed(self, exc: Exception) -> None:
+        """A bug: what runs gets the second in which databases end well all the same."""
+        note("the keeper failed, which is a bug of devstack's:")
+        sys.__excepthook__(type(exc), exc, exc.__traceback__)
+        self._end_gently(f"its keeper failed, see {self._places.keeper_log}")
 
     def _wait_for_end(self, reason: str, started: float) -> None:
         again = self._loop.after(0.02, lambda: self._wait_for_end(reason, started))

@@ -36,9 +36,14 @@ class Timer:
 
 
 class Loop:
-    """Waits for descriptors and timers and calls what was registered for them."""
+    """Waits for descriptors and timers and calls what was registered for them.
 
-    def __init__(self) -> None:
+    An exception that escapes one of these calls is a bug. `on_failure` hears of it, and the loop goes on
+    without that descriptor or timer, so that what runs can be ended in order.
+    """
+
+    def __init__(self, on_failure: Callable[[Exception], None]) -> None:
+        self._on_failure = on_failure
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._timers: list[Timer] = []
@@ -50,7 +55,8 @@ class Loop:
         self._epoll.register(descriptor, events)
 
     def change(self, descriptor: int, events: int) -> None:
-        self._epoll.modify(descriptor, events)
+        if descriptor in self._handlers:  # else: its handler failed
+            self._epoll.modify(descriptor, events)
 
     def forget(self, descriptor: int) -> None:
         """Before the descriptor is closed."""
@@ -72,8 +78,18 @@ class Loop:
             for descriptor, events in self._epoll.poll(self._patience()):
                 handler = self._handlers.get(descriptor)
                 if handler is not None:  # else: forgotten by an earlier handler of this round
-                    handler(events)
+                    try:
+                        handler(events)
+                    except Exception as exc:
+                        self._handler_failed(descriptor, handler, exc)
             self._run_timers()
+
+    def _handler_failed(
+        self, descriptor: int, handler: Callable[[int], None], exc: Exception
+    ) -> None:
+        if self._handlers.get(descriptor) is handler:
+            self.forget(descriptor)  # it would be called again at once
+        self._on_failure(exc)
 
     def _patience(self) -> float | None:
         """Seconds until the next timer, None when there is none."""
@@ -88,4 +104,7 @@ class Loop:
         while self._timers and self._timers[0].due <= now:
             call = heapq.heappop(self._timers).call
             if call is not None:
-                call()
+                try:
+                    call()
+                except Exception as exc:
+                    self._on_failure(exc)

@@ -1,5 +1,6 @@
 """Kill -9 of controller, keeper and warden in every combination, while the worst services log."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -13,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from devstack.keeper import marks, processes, sweep
+from devstack.keeper import marks, processes, starting, sweep
+from devstack.keeper.client import KeeperUnreachable
 from devstack.keeper.places import Places
-from tests.support.keepers import PYTHON, WORST_SERVICE
+from tests.support.keepers import PYTHON, WORST_SERVICE, running_keeper, spec, up, worst
 from tests.support.processes import (
     Found,
     assert_nothing_left,
@@ -26,6 +28,7 @@ from tests.support.processes import (
 )
 
 CONTROLLER = str(Path(__file__).parents[1] / "support" / "controller.py")
+FAILING_KEEPER = str(Path(__file__).parents[1] / "support" / "failing_keeper.py")
 ROOT = str(Path(__file__).parents[2])
 SERVICES = 10
 LINE = 64
@@ -456,3 +459,35 @@ def test_a16_a_warden_that_is_asked_to_end_while_it_cleans_up_still_cleans_up(
     (dead,) = sweep.sweep([stage.places], kill=True)
     assert dead.ended == "its keeper was killed"
     assert not dead.found
+
+
+@pytest.mark.parametrize("is_last_kill_broken", [False, True])
+def test_a_bug_of_the_keepers_is_told_and_everything_ends_as_if_the_controller_was_lost(
+    places: Places, tmp_path: Path, tag: str, monkeypatch: pytest.MonkeyPatch,
+    is_last_kill_broken: bool,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(starting, "_entry_file", lambda: FAILING_KEEPER)
+    if is_last_kill_broken:
+        monkeypatch.setenv("BREAK_LAST_KILL", "1")
+    said, ready = tmp_path / "said", tmp_path / "ready"
+    program = f"trap 'sleep 0.2; echo tidy > {said}; exit' TERM; while :; do sleep 0.01; done"
+
+    async def scenario() -> int:
+        async with running_keeper(places) as keeper:
+            await keeper.spawn(spec("a", "sh", "-c", program, tag))
+            await up(keeper, worst("b", tag, "deaf", "daemon", "bare", f"ready={ready}"), ready)
+            for _ in range(2):
+                with pytest.raises(KeeperUnreachable):
+                    await keeper.descendants("a")
+            return keeper.greeting.pid
+
+    asyncio.run(scenario())
+
+    assert said.read_text() == "tidy\n"
+    (dead,) = sweep.sweep([places], kill=True)
+    assert dead.ended == f"its keeper failed, see {places.keeper_log}"
+    assert not dead.found
+    assert not with_tag(tag)
+    log = Path(places.keeper_log).read_text()
+    assert log.count("ZeroDivisionError: planted") == log.count("Traceback")
+    assert log.count("Traceback") == (2 if is_last_kill_broken else 1)
