@@ -15,6 +15,10 @@ from devstack import __version__
 from devstack.keeper import processes
 from devstack.keeper.places import Places
 
+INTERPRETER_OPTIONS = ("-I", "-S", "-X", "utf8")
+ENTRY_FILE = b"/devstack/keeper/main.py"
+FOLDER_OPTION = "--folder"
+
 
 class Starting:
     """A warden with its keeper on their way: what they are known by."""
@@ -47,8 +51,8 @@ def spawn_keeper(
     try:
         writer = _move_above_standard(writer)
         os.set_inheritable(writer, True)
-        argv = [sys.executable, "-I", "-S", "-X", "utf8", _entry_file()]
-        argv += ["--folder", places.folder, "--run", run, "--version", __version__]
+        argv = [sys.executable, *INTERPRETER_OPTIONS, _entry_file()]
+        argv += [FOLDER_OPTION, places.folder, "--run", run, "--version", __version__]
         argv += ["--controller", f"{me}:{processes.start_of(me)}", "--ready", str(writer)]
         if open_files is not None:
             argv += ["--open-files", str(open_files)]
@@ -71,6 +75,17 @@ def spawn_keeper(
     finally:
         os.close(writer)
     return Starting(pid, reader, run)
+
+
+def is_keeper(argv: list[bytes]) -> bool:
+    """Whether a command line is a warden's or a keeper's, of whatever version and checkout."""
+    options = [option.encode() for option in INTERPRETER_OPTIONS]
+    entry = 1 + len(options)
+    return (
+        argv[1:entry] == options
+        and argv[entry + 1 : entry + 2] == [FOLDER_OPTION.encode()]
+        and argv[entry].endswith(ENTRY_FILE)
+    )
 
 
 def _entry_file() -> str:

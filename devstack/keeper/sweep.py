@@ -16,6 +16,7 @@ import time
 from devstack.keeper import processes
 from devstack.keeper.kill import kill_until_none
 from devstack.keeper.marks import RUN_VARIABLE, Run, boot_id, runs_in
+from devstack.keeper.starting import is_keeper
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 KILL_SECONDS = 5.0
 END_SECONDS = 2.0
-ENTRY_FILE = b"keeper/main.py"
 
 
 class DeadRun:
@@ -147,7 +147,7 @@ def _trees_of_living_keepers(table: dict[int, Process], run: Run) -> set[int]:
     roots = [
         pid
         for pid in table
-        if ENTRY_FILE in processes.read_file(f"/proc/{pid}/cmdline")
+        if is_keeper(processes.read_file(f"/proc/{pid}/cmdline").split(b"\0"))
         and pid not in (run.keeper[0], run.warden[0])
     ]
     spared = {process.pid for process in processes.tree(table, roots)}

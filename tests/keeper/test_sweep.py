@@ -4,6 +4,7 @@ import asyncio
 import os
 import resource
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,7 +43,11 @@ class Strays:
         self.started: list[subprocess.Popen[bytes]] = []
 
     def start(
-        self, *, env: dict[str, str] | None = None, limit: int | None = None, mark: str = ""
+        self,
+        *argv: str,
+        env: dict[str, str] | None = None,
+        limit: int | None = None,
+        mark: str = "",
     ) -> int:
         def set_limit() -> None:
             if limit is not None:
@@ -51,7 +56,7 @@ class Strays:
 
         descriptors = (os.open(mark, os.O_RDONLY),) if mark else ()
         process = subprocess.Popen(
-            ["sleep", "1000"],
+            argv or ("sleep", "1000"),
             env=env or {},
             preexec_fn=set_limit,
             pass_fds=descriptors,
@@ -142,6 +147,20 @@ def test_a_living_keepers_processes_are_never_swept(places: Places, runtime_fold
             assert len((await keeper.list()).processes) == 1
 
     asyncio.run(scenario())
+
+
+def test_a_service_whose_file_is_named_like_a_keepers_is_swept_all_the_same(
+    places: Places, strays: Strays, tmp_path: Path
+) -> None:
+    run = dead_run(places)
+    wanted = set()
+    for folder in ("gatekeeper", "keeper", "devstack/keeper"):
+        file = tmp_path / folder / "main.py"
+        file.parent.mkdir(parents=True)
+        file.write_text("import signal; signal.pause()")
+        wanted.add(strays.start(sys.executable, str(file), env={"DEVSTACK_RUN": run.run_id}))
+
+    assert pids(sweep.find_processes(run)) == wanted
 
 
 def test_runs_of_one_user_get_blocks_of_their_own(places: Places, runtime_folder: Path) -> None:
