@@ -96,6 +96,18 @@ class Cursor:
         self._feed(record, data, lines)
         return lines
 
+    def leave_removed(self) -> None:
+        """Where somebody removed the files under their writer, it goes on in new ones: so do we."""
+        if (
+            self._segment is None
+            or not self._segment.is_removed()
+            or self.next_record() is not None
+        ):
+            return
+        self.close()
+        self._forget_lines()
+        self._stand(-1, 0)
+
     def flush(self, hold_split_characters: bool = False) -> list[Line]:
         """The lines that have begun, as partial ones; what follows them comes as continued."""
         lines = []

@@ -129,6 +129,9 @@ class Follower:
                 for producer in self._store.producers(service, run):
                     if (service, run, producer) not in self._known:
                         self._add(self._store.source(service, run, producer, self._query))
+                for source in self._groups.get(run, ()):
+                    if source.cursor.service == service:
+                        source.cursor.leave_removed()
 
     def _has_changed(self, folder: str) -> bool:
         try:

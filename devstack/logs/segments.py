@@ -56,6 +56,10 @@ class Segment:
         os.close(self._index)
         os.close(self._data)
 
+    def is_removed(self) -> bool:
+        """Whether nobody will find what is written here."""
+        return os.fstat(self._index).st_nlink == 0
+
     def count(self) -> int:
         """How many whole records there are now."""
         return os.fstat(self._index).st_size // RECORD_SIZE

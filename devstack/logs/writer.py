@@ -5,6 +5,9 @@
        ▼
     held back: a ring of the newest 256 KiB ──▶ next append or `retry` ──▶ one TRUNCATED record, the ring
 
+Files that somebody removed under a running stack take bytes all the same, and nobody will ever read
+them: about once a second the writer looks for that, and goes on in new files with what it wrote since.
+
 No error of the system leaves this module: a service must never die of its log. `problem` and `dropped`
 tell what goes on. Every `append` that returned while `problem` is None is in the files.
 
@@ -26,6 +29,7 @@ from devstack.logs.format import (
     INDEX,
     MAGIC,
     MAX_LENGTH,
+    NO_BYTES,
     OUTPUT,
     PARTIAL,
     RECORD,
@@ -41,6 +45,7 @@ RING_BYTES = 256 << 10
 RING_CHUNKS = 1024
 RETRY_NS = 50_000_000
 NEWLINE = 0x0A
+LOOK_NS = 1_000_000_000
 LAST_RECORDS = 512
 """How many records a resuming writer looks back for the state of each stream."""
 QUOTA_CHECK_NS = 10_000_000_000
@@ -72,6 +77,8 @@ class LogWriter:
         self._last_wall = 0
         self._mid_line: set[int] = set()
         self._unchecked_bytes = 0
+        self._looked_at = 0
+        self._looked_size = 0  # of the index, when the files were there for certain
         self._held: list[tuple[int, int, int, bytearray]] = []
         self._held_bytes = 0
         self._lost = 0  # not yet told by a TRUNCATED record
@@ -95,12 +102,17 @@ class LogWriter:
             return
         wall = time.time_ns() if wall_ns is None else wall_ns
         mono = time.monotonic_ns() if mono_ns is None else mono_ns
+        if self.problem is None and self._offset + size > self._rotate_bytes:
+            self._look_after_files(mono)
         if self.problem is None:
             try:
                 self._store(data, stream, wall, mono)
             except OSError as exc:
                 self._fail(exc)
                 self._hold(data, stream, wall, mono)
+                return
+            if not 0 <= mono - self._looked_at < LOOK_NS:
+                self._look_after_files(mono)
             return
         self._hold(data, stream, wall, mono)
         if time.monotonic_ns() >= self._retry_at:
@@ -111,6 +123,8 @@ class LogWriter:
         if self.problem is None:
             return True
         try:
+            if self._data >= 0 and self._are_removed():
+                self._take_back()
             if self._data < 0:
                 self._open()
             while self._held:
@@ -133,6 +147,8 @@ class LogWriter:
         if self._closed:
             return
         self._closed = True
+        if self.problem is None:
+            self._look_after_files(self._looked_at)
         self.retry()
         self.dropped += self._held_bytes
         self._held.clear()
@@ -204,6 +220,7 @@ class LogWriter:
 
     def _rotate(self) -> None:
         """Go on in a new segment. It exists before ROTATED is written, and nothing follows ROTATED."""
+        os.makedirs(self.folder, 0o700, exist_ok=True)  # somebody may have moved it away
         data, index = self._open_segment(self.name, self._segment + 1)
         try:
             fcntl.flock(index, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -216,7 +233,7 @@ class LogWriter:
         self._release()
         self._data, self._index = data, index
         self._segment += 1
-        self._offset = self._index_size = 0
+        self._offset = self._index_size = self._looked_size = 0
         self._check_quota()
 
     def _open(self) -> None:
@@ -240,6 +257,7 @@ class LogWriter:
                 if not isinstance(exc, BlockingIOError):
                     raise
             copies += 1
+        self._looked_size = self._index_size
         now = time.monotonic_ns()
         service = os.path.dirname(self.folder)
         if now - _quota_checked.get(service, 0) > QUOTA_CHECK_NS:
@@ -309,13 +327,41 @@ class LogWriter:
         os.close(self._index)
         self._data = self._index = -1
 
+    # -- files that are gone
+
+    def _look_after_files(self, now: int) -> None:
+        self._looked_at = now
+        if self._data < 0 or not self._are_removed():
+            self._looked_size = self._index_size
+            return
+        self.problem = "its files were removed"
+        self.retry()
+
+    def _are_removed(self) -> bool:
+        return os.fstat(self._data).st_nlink == 0 or os.fstat(self._index).st_nlink == 0
+
+    def _take_back(self) -> None:
+        """Hold what was written since the files were there for certain, and let go of them."""
+        later, self._held, self._held_bytes = self._held, [], 0
+        if os.fstat(self._data).st_nlink == 0:  # else the bytes are found where they are
+            size = self._index_size - self._looked_size
+            records = os.pread(self._index, size, self._looked_size)
+            for offset, wall, mono, length, stream, flags, _ in RECORD.iter_unpack(records):
+                if not flags & NO_BYTES:
+                    self._hold(os.pread(self._data, length, offset), stream, wall, mono)
+        for stream, wall, mono, chunk in later:
+            self._hold(chunk, stream, wall, mono)
+        self._release()
+
     # -- what cannot be written now
 
     def _fail(self, exc: OSError) -> None:
         self.problem = exc.strerror or str(exc)
         self._retry_at = time.monotonic_ns() + RETRY_NS
 
-    def _hold(self, data: bytes | memoryview, stream: int, wall: int, mono: int) -> None:
+    def _hold(
+        self, data: bytes | bytearray | memoryview, stream: int, wall: int, mono: int
+    ) -> None:
         """Into the ring; the oldest goes first."""
         over = len(data) - RING_BYTES
         if over > 0:
