@@ -24,6 +24,8 @@ _FIELDS = ("level", "severity", "lvl", "levelname", "log.level", "loglevel", "s"
 _HEAD = 256
 """A mark stands near the start of a line."""
 _LONGEST_JSON = 64 << 10
+_MOST_DIGITS = 6
+"""No library's levels have more; Python refuses to read thousands."""
 _SGR = re.compile(rb"\x1b\[[0-9;:]*m")
 _NAMES = "|".join(sorted(_WORDS, key=len, reverse=True))
 _PATTERN = (
@@ -90,13 +92,15 @@ def _of_json(text: bytes) -> str | None:
 
 def _of_value(value: object) -> str | None:
     if isinstance(value, str):
-        if value.isascii() and value.isdigit():
+        if value.isascii() and value.isdigit() and len(value) <= _MOST_DIGITS:
             value = int(value)
         elif len(value) <= 2 and value[:1] in _LETTERS:  # MongoDB: I, W, E, D1 to D5
             return _LETTERS[value[0]]
         else:
             return from_word(value)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    if not 0 <= value < 10**_MOST_DIGITS:  # NaN is neither
         return None
     if value < len(_SYSLOG):
         return _SYSLOG[int(value)]

@@ -20,6 +20,8 @@ CURRENT = "current"
 PREVIOUS = "previous"
 ALL = "all"
 
+_MOST_DIGITS = 20
+_REGULAR_EXPRESSION = "it is a regular expression: put a backslash before . * + ? ( ) [ ] { } ^ $ | to mean themselves"
 _UNITS = {"ms": 1_000_000, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9, "d": 86400 * 10**9}
 
 
@@ -120,8 +122,10 @@ def compile_grep(pattern: str) -> re.Pattern[str]:
         where = "" if exc.pos is None else f" at character {exc.pos + 1}"
         raise QueryError(
             f"cannot search for '{pattern}': {exc.msg}{where}",
-            "it is a regular expression: put a backslash before . * + ? ( ) [ ] { } ^ $ | to mean themselves",
+            _REGULAR_EXPRESSION,
         ) from exc
+    except (OverflowError, RecursionError) as exc:
+        raise QueryError(f"cannot search for '{pattern}': {exc}", _REGULAR_EXPRESSION) from exc
 
 
 def parse_level(text: str) -> str:
@@ -172,6 +176,8 @@ def _duration(text: str) -> int | None:
         rest = rest[len(number) :]
         unit = rest[: len(rest) - len(rest.lstrip("dhms"))]
         if unit not in _UNITS or number.count(".") > 1 or not number.strip("."):
+            return None
+        if len(number) > _MOST_DIGITS:
             return None
         total += int(float(number) * _UNITS[unit])
         rest = rest[len(unit) :]

@@ -93,6 +93,9 @@ def test_a_bad_pattern_says_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(QueryError, match=r"cannot search for 'a\(b': .* at character 2") as caught:
         texts(logs, Query(grep="a(b"))
     assert "regular expression" in caught.value.hint
+    for pattern in ("a{99999999999}", "(" * 5000 + ")" * 5000):
+        with pytest.raises(QueryError, match="cannot search for "):
+            texts(logs, Query(grep=pattern))
 
 
 def test_unknown_names_are_told_with_those_there_are(tmp_path: Path) -> None:
@@ -147,6 +150,12 @@ def test_unmarked_lines_go_with_the_marked_one_before(tmp_path: Path) -> None:
         (b'{"level":3}', "error"),
         (b'{"t":{"$date":"x"},"s":"W","c":"NETWORK"}', "warn"),
         (b'{"level":true,"msg":"[error] in text"}', "error"),
+        (b'{"level":NaN}', None),
+        (b'{"level":Infinity,"severity":"info"}', "info"),
+        (b'{"level":1e999}', None),
+        (b'{"level":' + b"9" * 5000 + b"}", None),
+        (b'{"level":"' + b"9" * 5000 + b'"}', None),
+        (b'{"level":"' + b"0" * 5000 + b'"}', None),
         (b'{"broken', None),
         (b"[" * 3000, None),
         (b"{" + b'"a":[' * 3000, None),
@@ -224,7 +233,8 @@ def test_a_time_without_a_zone_is_local_and_a_time_of_day_has_been() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "yesterday", "10", "10x", "m", "25:00", "2026-13-01", "1..5h", "-5m"]
+    "text",
+    ["", "yesterday", "10", "10x", "m", "25:00", "2026-13-01", "1..5h", "-5m", "9" * 400 + "s"],
 )
 def test_since_says_what_it_takes(text: str) -> None:
     with pytest.raises(QueryError, match="cannot read the time"):
