@@ -392,52 +392,58 @@ def keep_quota(folder: str, name: str, segment: int, quota_bytes: int) -> None:
 
     Never removed: the given segment of `name` in `folder`, and any that is being written. A segment
     counts as at least 1/1024 of the quota, so that crash loops do not fill the folder with tiny files.
+    What cannot be read or removed is passed over: the next check sees it again.
     """
     service = os.path.dirname(folder)
     least = quota_bytes >> 10
     runs: list[tuple[bool, int, str, list[tuple[int, int, str, int]]]] = []
     total = 0
-    try:
-        for run in os.listdir(service):
-            path = os.path.join(service, run)
-            segments = _segments(path)
-            if segments:
-                newest = max(changed for changed, _, _, _ in segments)
-                runs.append((path == folder, newest, path, segments))
-                total += sum(max(size, least) for _, size, _, _ in segments)
-        runs.sort()
-        for ours, _, path, segments in runs:
-            for _, size, producer, number in sorted(segments):
-                if total <= quota_bytes:
-                    return
-                if ours and producer == name and number >= segment:
-                    continue
-                if _is_written(path, producer, number):
-                    continue
-                _remove(path, producer, number)
+    for path in _folders(service):
+        segments = _segments(path)
+        if segments:
+            newest = max(changed for changed, _, _, _ in segments)
+            runs.append((path == folder, newest, path, segments))
+            total += sum(max(size, least) for _, size, _, _ in segments)
+    runs.sort()
+    for ours, _, path, segments in runs:
+        for _, size, producer, number in sorted(segments):
+            if total <= quota_bytes:
+                return
+            if ours and producer == name and number >= segment:
+                continue
+            if _is_written(path, producer, number):
+                continue
+            if _remove(path, producer, number):
                 total -= max(size, least)
-            if not os.listdir(path):
-                os.rmdir(path)
+        _remove_if_empty(path)
+
+
+def _folders(path: str) -> list[str]:
+    try:
+        return [os.path.join(path, name) for name in os.listdir(path)]
     except OSError:
-        # somebody else removes them too, or the folder is gone: the next check sees what is left
-        return
+        return []
 
 
 def _segments(path: str) -> list[tuple[int, int, str, int]]:
     """(last change, size, producer, number) of each segment in a run's folder."""
     found: dict[tuple[str, int], tuple[int, int]] = {}
     try:
-        with os.scandir(path) as entries:
-            for entry in entries:
-                parsed = parse_file_name(entry.name)
-                if parsed is None:
-                    continue
-                status = entry.stat(follow_symlinks=False)
-                key = parsed[0], parsed[2]
-                changed, size = found.get(key, (0, 0))
-                found[key] = max(changed, status.st_mtime_ns), size + status.st_size
-    except (NotADirectoryError, FileNotFoundError):
+        entries = os.scandir(path)
+    except OSError:
         return []
+    with entries:
+        for entry in entries:
+            parsed = parse_file_name(entry.name)
+            if parsed is None:
+                continue
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except OSError:
+                continue  # somebody else removes them too
+            key = parsed[0], parsed[2]
+            changed, size = found.get(key, (0, 0))
+            found[key] = max(changed, status.st_mtime_ns), size + status.st_size
     return [(changed, size, name, number) for (name, number), (changed, size) in found.items()]
 
 
@@ -468,9 +474,21 @@ def _is_written(folder: str, name: str, segment: int) -> bool:
     return False
 
 
-def _remove(folder: str, name: str, segment: int) -> None:
+def _remove(folder: str, name: str, segment: int) -> bool:
+    """Whether nothing of the segment is left."""
+    is_gone = True
     for kind in (DATA, INDEX):
         try:
             os.unlink(os.path.join(folder, file_name(name, kind, segment)))
         except FileNotFoundError:
             continue
+        except OSError:
+            is_gone = False
+    return is_gone
+
+
+def _remove_if_empty(path: str) -> None:
+    try:
+        os.rmdir(path)
+    except OSError:
+        return  # it is not, or somebody else was faster
