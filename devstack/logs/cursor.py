@@ -139,11 +139,15 @@ class Cursor:
                     total += segment.size()
         return total
 
+    def place(self) -> tuple[int, int]:
+        """Segment and number of the record that it stands before."""
+        return self._number, self._next + self._position
+
     def copy(self) -> Cursor:
         """Another cursor that stands where this one was placed."""
         other = Cursor(self.folder, self.service, self.run, self.producer)
         if self._number >= 0:
-            other._go(self._number, self._next + self._position)
+            other._go(*self.place())
         return other
 
     def close(self) -> None:
@@ -211,6 +215,8 @@ class Cursor:
     def _newline_before(self, segment: Segment, first: int, stream: int) -> int:
         for number in range(first - 1, -1, -1):
             record = segment.record(number)
+            if record is None:
+                return number + 1
             if record.size == 0 or record.stream != stream:
                 continue
             if not record.flags & CONTINUED or _has_newline(segment, record):

@@ -225,6 +225,7 @@ def _count_back(source: Source, wanted: int, query: Query) -> tuple[Source, int,
     """A source that has at least `wanted` lines before it, how many, and the times of the last."""
     cursor = source.cursor
     size = max(FIRST_WINDOW, wanted * 64)
+    earliest = _earliest_wanted(cursor, query)
     while True:
         start = Cursor(cursor.folder, cursor.service, cursor.run, cursor.producer)
         is_cut = start.seek_tail(size)
@@ -237,12 +238,20 @@ def _count_back(source: Source, wanted: int, query: Query) -> tuple[Source, int,
                 total += 1
                 times.append(item.mono_ns)
         counted.cursor.close()
-        first = start.next_record()
-        is_early = first is not None and first.wall_ns < (query.since_ns or 0)
+        is_early = start.place() <= earliest
         start.close()
         if total >= wanted or not is_cut or is_early:
             return fresh, total, times
         size *= WINDOW_GROWTH
+
+
+def _earliest_wanted(cursor: Cursor, query: Query) -> tuple[int, int]:
+    """The place before which the query wants nothing of a producer."""
+    if query.since_ns is None:
+        return -1, 0
+    with closing(cursor.copy()) as first:
+        first.seek_since(query.since_ns)
+        return first.place()
 
 
 def _folders(path: str) -> list[str]:

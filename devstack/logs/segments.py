@@ -1,6 +1,7 @@
 """The files of one producer, opened for reading: records by number, bytes by offset, which segments exist.
 
-Readers trust records alone: a record is written after its bytes, and half a record is not one yet.
+Readers trust records alone: a record is written after its bytes, and half a record is not one yet. Nor
+is one of zeros, which is what a power loss makes of the last ones.
 """
 # pathlib is kept out: `devstack logs` starts without it
 # ruff: noqa: PTH110, PTH118, PTH208
@@ -8,6 +9,7 @@ Readers trust records alone: a record is written after its bytes, and half a rec
 from __future__ import annotations
 
 import os
+import struct
 from typing import NamedTuple
 
 from devstack.logs.format import (
@@ -62,11 +64,14 @@ class Segment:
 
     def count(self) -> int:
         """How many whole records there are now."""
-        return os.fstat(self._index).st_size // RECORD_SIZE
+        whole = os.fstat(self._index).st_size // RECORD_SIZE
+        if not whole or self.record(whole - 1) is not None:
+            return whole
+        return _bisect(whole, lambda number: self.record(number) is None)
 
-    def record(self, number: int) -> Record:
-        """The record of that number, which must exist."""
-        return self.records(number, 1)[0]
+    def record(self, number: int) -> Record | None:
+        """The record of that number, or None for a damaged one."""
+        return next(iter(self.records(number, 1)), None)
 
     def records(self, first: int, most: int) -> list[Record]:
         """Up to `most` records from `first` on; fewer at the end, or before a damaged one."""
@@ -87,22 +92,50 @@ class Segment:
         return os.fstat(self._data).st_size
 
     def first_since(self, wall_ns: int) -> int:
-        """Number of the first record not older than `wall_ns`."""
-        return self._bisect(lambda record: record.wall_ns >= wall_ns)
+        """Number of the first record not older than `wall_ns`.
+
+        Looks at all of them: behind a clock that was set back the later ones are the older ones.
+        """
+        count = self.count()
+        for first in range(0, count, _BATCH):
+            size = min(_BATCH, count - first)
+            raw = os.pread(self._index, size * RECORD_SIZE, first * RECORD_SIZE)
+            walls = (_WALLS if size == _BATCH else _walls(size)).unpack(raw)
+            if max(walls) >= wall_ns:
+                return first + next(n for n, wall in enumerate(walls) if wall >= wall_ns)
+        return count
 
     def first_at(self, offset: int) -> int:
         """Number of the first record that ends behind `offset`."""
-        return self._bisect(lambda record: record.offset + record.size > offset)
 
-    def _bisect(self, is_behind: Callable[[Record], bool]) -> int:
-        low, high = 0, self.count()
-        while low < high:
-            middle = (low + high) // 2
-            if is_behind(self.record(middle)):
-                high = middle
-            else:
-                low = middle + 1
-        return low
+        def is_behind(number: int) -> bool:
+            record = self.record(number)
+            return record is None or record.offset + record.size > offset
+
+        return _bisect(self.count(), is_behind)
+
+
+_BATCH = 4096
+
+
+def _walls(count: int) -> struct.Struct:
+    """The wall times alone of so many records: a sixth of the time that whole ones take."""
+    return struct.Struct("<" + "8xQ16x" * count)
+
+
+_WALLS = _walls(_BATCH)
+
+
+def _bisect(count: int, is_behind: Callable[[int], bool]) -> int:
+    """The first of so many numbers for which that is true, as it is for all later ones."""
+    low, high = 0, count
+    while low < high:
+        middle = (low + high) // 2
+        if is_behind(middle):
+            high = middle
+        else:
+            low = middle + 1
+    return low
 
 
 def segment_numbers(folder: str, producer: str) -> list[int]:
