@@ -11,6 +11,7 @@ import os
 import time
 
 from devstack.keeper.loop import ONCE, READ
+from devstack.keeper.notes import note
 from devstack.keeper.spawn import grow_pipe, pipe_size
 from devstack.logs.writer import LogWriter
 
@@ -28,6 +29,8 @@ MOST_AT_ONCE = 1 << 20
 MOST_AT_EXIT = 16 << 20
 """More than any pipe holds: what comes after it was written after the exit."""
 RETRY_SECONDS = 0.25
+MOST_WAITING = 16
+"""Logs of ended processes whose last words find no room: 4 MiB at most."""
 
 
 class Tail:
@@ -126,6 +129,8 @@ class Drains:
         """Take what is there and close every log, as the keeper ends."""
         for output in list(self._open):
             self.close(output)
+        for log in list(self._logs.values()):
+            self._close(log)
 
     def _readable(self, output: Output) -> None:
         if output.hurry_until and time.monotonic() < output.hurry_until:
@@ -190,8 +195,26 @@ class Drains:
         if log is not None:
             log.users -= 1
             if log.users == 0:
-                del self._logs[log.key]
-                log.writer.close()
+                self._let_go(log)
+
+    def _let_go(self, log: SharedLog) -> None:
+        """Nobody writes through it any more, but last words may still wait for room on the disk."""
+        if log.writer.retry():
+            self._close(log)
+            return
+        waiting = [other for other in self._logs.values() if not other.users]
+        if len(waiting) > MOST_WAITING:
+            self._close(waiting[0])
+
+    def _close(self, log: SharedLog) -> None:
+        del self._logs[log.key]
+        log.writer.close()
+        problem, dropped = log.writer.problem, log.writer.dropped
+        if problem is not None:
+            note(f"log of {log.key[1]} in {log.key[0]}: {problem}; {dropped} bytes lost")
+        if problem is not None or log.problem is not None:  # lost for good, or well at last
+            log.problem = problem
+            self._on_problem(log)
 
     def _log(self, key: tuple[str, str]) -> SharedLog:
         log = self._logs.get(key)
@@ -211,11 +234,13 @@ class Drains:
 
     def _retry(self) -> None:
         self._is_retrying = False
-        for log in self._logs.values():
+        for log in list(self._logs.values()):
             if log.problem is None:
                 continue
             log.writer.retry()
-            if log.writer.problem != log.problem:
+            if log.writer.problem is None and not log.users:
+                self._close(log)
+            elif log.writer.problem != log.problem:
                 self._note_problem(log)
             elif not self._is_retrying:
                 self._is_retrying = True

@@ -143,18 +143,24 @@ class LogWriter:
         return self._segment, self._offset, self._last_wall
 
     def close(self) -> None:
-        """Record that the producer ended, and let go of the files; what is still held back is lost."""
+        """Record that the producer ended, and let go of the files; what is still held back is lost.
+
+        A record often finds room where bytes do not, so the loss is told by one.
+        """
         if self._closed:
             return
         self._closed = True
         if self.problem is None:
             self._look_after_files(self._looked_at)
         self.retry()
-        self.dropped += self._held_bytes
+        self._lose(self._held_bytes)
         self._held.clear()
         self._held_bytes = 0
         if self._data >= 0:
             try:
+                if self._lost:
+                    self._mark(TRUNCATED, min(self._lost, MAX_LENGTH))
+                    self._mid_line.clear()
                 self._mark(CLOSED | (PARTIAL if self._mid_line else 0))
             except OSError as exc:
                 self.problem = exc.strerror or str(exc)
@@ -213,10 +219,10 @@ class LogWriter:
             raise
         self._index_size += len(records)
 
-    def _mark(self, flags: int) -> None:
+    def _mark(self, flags: int, length: int = 0) -> None:
         """A record without bytes."""
         now, mono = time.time_ns(), time.monotonic_ns()
-        self._put(RECORD.pack(self._offset, now, mono, 0, OUTPUT, flags, MAGIC))
+        self._put(RECORD.pack(self._offset, now, mono, length, OUTPUT, flags, MAGIC))
 
     def _rotate(self) -> None:
         """Go on in a new segment. It exists before ROTATED is written, and nothing follows ROTATED."""
