@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 FIRST_WINDOW = 64 << 10
 WINDOW_GROWTH = 8
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 MOST_OPEN = 100
 """More producers than this are opened only for their turn."""
 
@@ -255,8 +256,13 @@ def _earliest_wanted(cursor: Cursor, query: Query) -> tuple[int, int]:
 
 
 def _folders(path: str) -> list[str]:
+    """What is named as services and runs are; their names are shown, and others may bring a terminal to grief."""
     try:
         with os.scandir(path) as entries:
-            return sorted(entry.name for entry in entries if entry.is_dir())
+            return sorted(
+                entry.name
+                for entry in entries
+                if entry.name[0] != "." and _PLAIN.issuperset(entry.name) and entry.is_dir()
+            )
     except (FileNotFoundError, NotADirectoryError):
         return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import lru_cache
 
 from devstack.logs import levels
 from devstack.logs.ansi import coloured_text, plain_text
@@ -48,8 +49,14 @@ class Renderer:
 
 def shown_name(item: Line | Gap) -> str:
     """The prefix of a line: the slot's name, or the service and its step."""
-    name = item.producer.partition("#")[0]
+    name = _harmless(item.producer.partition("#")[0])
     return name if name.startswith(item.service) else f"{item.service} {name}"
+
+
+@lru_cache(maxsize=1024)
+def _harmless(name: str) -> str:
+    """A producer's name comes from a file's, which may be anybody's: a repository can bring logs."""
+    return plain_text(name.encode("utf-8", "surrogateescape"))
 
 
 def gap_text(gap: Gap) -> str:
@@ -71,7 +78,7 @@ def line_object(item: Line | Gap) -> dict[str, object]:
         "kind": "line" if isinstance(item, Line) else "gap",
         "service": item.service,
         "run": item.run,
-        "producer": item.producer,
+        "producer": _harmless(item.producer),
         "time": utc_time(item.wall_ns),
         "monotonic_ns": item.mono_ns,
     }

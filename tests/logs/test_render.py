@@ -3,14 +3,17 @@
 import base64
 import json
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from devstack.logs.ansi import coloured_text, plain_text
-from devstack.logs.query import Gap, Line
+from devstack.logs.query import Gap, Line, Query, QueryError
+from devstack.logs.reader import LogStore
 from devstack.logs.render import Renderer, line_object, raw_bytes, utc_time
+from devstack.logs.writer import LogWriter
 
 
 def line(text: bytes, *, producer: str = "orders.1#7", partial: bool = False) -> Line:
@@ -64,6 +67,37 @@ def test_d10_no_bytes_make_a_control_sequence(data: bytes) -> None:
     assert re.search("[\x00-\x08\x0a-\x1f\x7f-\x9f]", plain_text(data)) is None
     without_colours = re.sub("\x1b\\[[0-9;:]*m", "", coloured_text(data))
     assert re.search("[\x00-\x08\x0a-\x1f\x7f-\x9f]", without_colours) is None
+
+
+NASTY_NAME = "\x1b]52;c;ZXZpbA==\x07x\x9b2J\r"
+
+
+def test_d10_names_of_files_that_a_repository_brings_make_no_control_sequence(
+    tmp_path: Path,
+) -> None:
+    for service, run in (
+        ("orders", "r1"),
+        (NASTY_NAME, "r1"),
+        ("orders", NASTY_NAME),
+        (".x", "r1"),
+    ):
+        log = LogWriter(str(tmp_path / service / run), f"{NASTY_NAME}\udcff#1")
+        log.append(b"hi\n")
+        log.close()
+    store = LogStore(tmp_path)
+    (found,) = store.read(Query(run="all"))
+
+    assert store.services() == ("orders",)
+    assert store.runs() == store.runs("orders") == store.run_folders("orders") == ("r1",)
+    for colour in (False, True):
+        shown = Renderer(colour=colour).render(found)
+        assert re.search("[\x00-\x1a\x1c-\x1f\x7f-\x9f]|\x1b(?!\\[[0-9;]*m)", shown) is None
+        assert shown.encode()
+    json.dumps(line_object(found), ensure_ascii=False).encode()
+    for query in (Query(services=("none",)), Query(run="none")):
+        with pytest.raises(QueryError) as caught:
+            list(store.read(query))
+        assert "\x1b" not in caught.value.message + caught.value.hint
 
 
 def test_prefixes_are_aligned_and_grow() -> None:
