@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     """Pid and start time in clock ticks since boot."""
 
 
+HALF_A_PAGE = 2048
+"""/proc answers page by page, and ends one before what does not fit: from here on there may be more."""
+
+
 class Process:
     """One line of /proc/PID/stat."""
 
@@ -51,7 +55,7 @@ def read_file(path: str, most: int = 1 << 20) -> bytes:
         return b""
     try:
         content = os.read(descriptor, 65536)
-        if len(content) >= 4096:  # /proc answers page by page
+        if len(content) >= HALF_A_PAGE:
             while len(content) < most:
                 more = os.read(descriptor, 65536)
                 if not more:
