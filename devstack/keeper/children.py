@@ -192,17 +192,13 @@ class Children:
     ) -> Child:
         """Fork a process; `on_started` hears when its program runs or why it does not."""
         self._refuse_known(key)
-        reader, writer = spawn.make_output_pipe()
         try:
             serial, limit = self._next_marks()
             marks = spawn.Marks(self._run.run_id, serial, self._mark, limit)
-            pid, report = spawn.start(program, marks, self._around, writer)
+            pid, report, reader = spawn.start_with_pipe(program, marks, self._around)
         except OSError as exc:
-            os.close(reader)
             failure = spawn.Failure("fork", exc.errno or errno.EAGAIN, program.argv[0])
             raise Refused(**failure.to_wire()) from exc
-        finally:
-            os.close(writer)
         child = Child(key, group, pid, serial, limit)
         child.report = report
         child.on_started = on_started

@@ -225,12 +225,14 @@ class Keeper:
     def _restore_files(self) -> None:
         make_folders(self._places)
         lock = self._open_lock()
-        if os.path.sameopenfile(lock, self._lock):
+        try:
+            if not os.path.sameopenfile(lock, self._lock):
+                fcntl.flock(
+                    lock, fcntl.LOCK_EX | fcntl.LOCK_NB
+                )  # refused: a second keeper has come
+                lock, self._lock = self._lock, lock
+        finally:
             os.close(lock)
-        else:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused: a second keeper has come
-            os.close(self._lock)
-            self._lock = lock
         self._run.write()
         if not self._listener.is_in_place:
             self._listener.bind()
@@ -295,7 +297,7 @@ class Keeper:
         children = self._children
         match message.get("verb"):
             case protocol.SIGNAL:
-                children.signal(verbs.text(message, "key"), verbs.number(message, "signal"))
+                children.signal(verbs.text(message, "key"), verbs.signal_number(message))
             case protocol.STOP:
                 verbs.stop_process(message, children)
             case protocol.KILL:

@@ -129,6 +129,21 @@ def start(
     return pid, reader
 
 
+def start_with_pipe(
+    program: Program, marks: Marks | None, around: Surroundings
+) -> tuple[int, int, int]:
+    """As `start`, and gives our end of the pipe for its output: it does not block, the other end does."""
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    try:
+        os.set_blocking(reader, False)
+        return (*start(program, marks, around, writer), reader)
+    except BaseException:
+        os.close(reader)
+        raise
+    finally:
+        os.close(writer)
+
+
 def read_failure(descriptor: int) -> Failure | None:
     """What a child reported before exec, None when it got there."""
     try:
@@ -284,13 +299,6 @@ class _stage:  # noqa: N801 -- reads as a statement
             if self.name == "view":
                 path = str(exc.strerror or exc)
             raise _Refused(self.name, exc.errno or errno.EINVAL, path) from exc
-
-
-def make_output_pipe() -> tuple[int, int]:
-    """The pipe for a child's output: our end does not block, its end does."""
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-    os.set_blocking(reader, False)
-    return reader, writer
 
 
 def pipe_size(descriptor: int) -> int:

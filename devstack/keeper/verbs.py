@@ -6,6 +6,8 @@ spawn signal stop kill list ack adopt on_loss mode descendants shutdown      (he
 from __future__ import annotations
 
 import os
+import signal
+import stat
 
 from devstack.keeper import spawn
 from devstack.keeper.children import CAPTURE_BYTES, Refused
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from devstack.keeper.children import Children
 
     Message = dict[str, object]
+
+
+SIGNALS = frozenset(map(int, signal.valid_signals()))
 
 
 class Command:
@@ -71,8 +76,9 @@ def spawn_process(message: Message, children: Children, answer: Callable[[Messag
 
 
 def adopt_process(message: Message, children: Children, pipes: list[int]) -> Message:
-    log, stream = _log(message)
     try:
+        log, stream = _log(message)
+        _check_pipes(pipes)
         child = children.adopt(
             number(message, "pid"),
             text(message, "key"),
@@ -92,7 +98,7 @@ def stop_process(message: Message, children: Children) -> None:
     grace = message.get("grace_seconds")
     if not isinstance(grace, int | float):
         raise Refused(kind="invalid", message="grace_seconds is missing")
-    children.stop(text(message, "key"), number(message, "signal"), max(0.0, float(grace)))
+    children.stop(text(message, "key"), signal_number(message), max(0.0, float(grace)))
 
 
 def list_processes(children: Children) -> Message:
@@ -128,6 +134,13 @@ def number(message: Message, name: str, default: int | None = None) -> int:
     value = message.get(name, default)
     if not isinstance(value, int):
         raise Refused(kind="invalid", message=f"{name} is not a number")
+    return value
+
+
+def signal_number(message: Message) -> int:
+    value = number(message, "signal")
+    if value not in SIGNALS:
+        raise Refused(kind="invalid", message=f"there is no signal {value}")
     return value
 
 
@@ -169,4 +182,15 @@ def _log(message: Message) -> tuple[tuple[str, str] | None, int]:
         stream = stream_number(text(value, "stream"))
     except ValueError as exc:
         raise Refused(kind="invalid", message=f"there is no stream {value['stream']!r}") from exc
-    return (text(value, "folder"), text(value, "name")), stream
+    folder, name = text(value, "folder"), text(value, "name")
+    if not name or "\0" in folder:
+        raise Refused(kind="invalid", message=f"there is no place for a log {name!r} in {folder!r}")
+    return (folder, name), stream
+
+
+def _check_pipes(pipes: list[int]) -> None:
+    """A file cannot be waited for."""
+    for pipe in pipes:
+        mode = os.fstat(pipe).st_mode
+        if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode)):
+            raise Refused(kind="invalid", message="what was sent is no pipe")

@@ -4,10 +4,12 @@ import asyncio
 import fcntl
 import json
 import os
+import resource
 import shutil
 import socket
 import stat
 import subprocess
+from collections.abc import Awaitable
 from pathlib import Path
 
 import pytest
@@ -17,11 +19,13 @@ from devstack.keeper.client import (
     KeeperClient,
     KeeperRefused,
     KeeperUnreachable,
+    LogTarget,
     ProtocolMismatch,
+    SpawnError,
     start_keeper,
 )
 from devstack.keeper.places import Places
-from tests.support.keepers import exit_of, running_keeper, spec
+from tests.support.keepers import exit_of, run_to_end, running_keeper, spec
 from tests.support.processes import eventually_async
 
 CONNECT = """
@@ -187,6 +191,72 @@ def test_a_removed_run_folder_is_made_again(places: Places) -> None:
             os.close(lock)
 
         assert mode == parent == 0o700
+
+    asyncio.run(scenario())
+
+
+def test_a_keeper_whose_lock_another_one_holds_looks_on_without_end(places: Places) -> None:
+    def open_locks(pid: int) -> int:
+        folder = Path(f"/proc/{pid}/fd")
+        return sum("keeper.lock" in os.readlink(entry) for entry in folder.iterdir())
+
+    async def scenario() -> None:
+        async with running_keeper(places) as keeper:
+            os.unlink(places.keeper_lock)
+            other = os.open(places.keeper_lock, os.O_RDWR | os.O_CREAT, 0o600)
+            fcntl.flock(other, fcntl.LOCK_EX)
+            os.unlink(places.keeper_socket)
+            log = Path(places.keeper_log)
+            await eventually_async(lambda: log.read_text().count("cannot restore") >= 2)
+            count = open_locks(keeper.greeting.pid)
+            os.close(other)
+            await eventually_async(lambda: os.path.lexists(places.keeper_socket), 5)
+
+        assert count == 1
+
+    asyncio.run(scenario())
+
+
+def test_what_cannot_be_done_is_refused_and_the_keeper_lives_on(
+    places: Places, tmp_path: Path
+) -> None:
+    async def refused(asked: Awaitable[object], match: str) -> None:
+        with pytest.raises(KeeperRefused, match=match) as raised:
+            await asked
+        assert raised.value.kind == "invalid"
+
+    async def scenario() -> None:
+        async with running_keeper(places) as keeper:
+            process = await keeper.spawn(spec("a", "sleep", "1000"))
+            for number in (-1, 0, 65, 1 << 40):
+                await refused(keeper.signal("a", number), f"there is no signal {number}")
+                await refused(keeper.stop("a", number, 1), f"there is no signal {number}")
+            for log in (LogTarget(f"{tmp_path}/\0", "b"), LogTarget(str(tmp_path), "")):
+                await refused(keeper.spawn(spec("b", "true", log=log)), "no place for a log")
+            with (tmp_path / "file").open("w") as file:
+                asked = keeper.adopt(process.pid, "c", "c", None, [file.fileno()])
+                await refused(asked, "no pipe")
+            listing = await keeper.list()
+
+        assert listing.processes == (process,)
+
+    asyncio.run(scenario())
+
+
+def test_a_keeper_that_has_no_descriptor_left_says_so_and_lives_on(places: Places) -> None:
+    async def scenario() -> None:
+        async with running_keeper(places) as keeper:
+            pid = keeper.greeting.pid
+            limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+            taken = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+            lowest = next(number for number in range(1 << 20) if number not in taken)
+            for free in (0, 1, 2, 3):
+                resource.prlimit(pid, resource.RLIMIT_NOFILE, (lowest + free, limits[1]))
+                with pytest.raises(SpawnError, match="too many open files") as raised:
+                    await keeper.spawn(spec(f"a{free}", "true"))
+                assert not raised.value.permanent
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+            assert (await run_to_end(keeper, spec("b", "true"))).code == 0
 
     asyncio.run(scenario())
 
