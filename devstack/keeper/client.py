@@ -27,6 +27,8 @@ Stream = Literal["output", "stdout", "stderr", "build"]
 
 START_SECONDS = 20.0
 GREETING_SECONDS = 10.0
+ANSWER_SECONDS = 30.0
+"""A keeper that says nothing for so long is stopped or hangs; one that waits for a disk does not."""
 
 
 class KeeperUnreachable(Exception):
@@ -239,7 +241,7 @@ class KeeperClient:
     async def connect(
         cls, path: str, role: Literal["controller", "observer"] = "controller"
     ) -> Self:
-        """Connect and greet; raises `KeeperUnreachable` or `ProtocolMismatch`."""
+        """Connect and greet; raises `KeeperUnreachable` (also for one that ends) or `ProtocolMismatch`."""
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             sock.connect(path)  # a listening unix socket answers at once
@@ -253,6 +255,11 @@ class KeeperClient:
         except TimeoutError as exc:
             client.close()
             raise KeeperUnreachable(f"the keeper at {path} does not answer") from exc
+        except KeeperRefused as exc:
+            client.close()
+            if exc.kind != "ending":
+                raise
+            raise KeeperUnreachable(str(exc)) from exc
         except BaseException:
             client.close()
             raise
@@ -365,6 +372,9 @@ class KeeperClient:
 
     def close(self) -> None:
         """Let go of the keeper. An attached one takes that as the loss of its controller."""
+        self._lose("the keeper is gone")
+
+    def _lose(self, why: str) -> None:
         if self.closed.is_set():
             return
         self.closed.set()
@@ -373,7 +383,8 @@ class KeeperClient:
         self._socket.close()
         for future in self._answers.values():
             if not future.done():
-                future.set_exception(KeeperUnreachable("the keeper is gone"))
+                future.set_exception(KeeperUnreachable(why))
+                future.exception()  # who waited may have been cancelled meanwhile
         self._answers.clear()
         for _, descriptors in self._outgoing:
             _close_all(descriptors)
@@ -417,9 +428,27 @@ class KeeperClient:
         self._outgoing.append((bytearray(line), [os.dup(fd) for fd in descriptors]))
         self._send()
         try:
-            return await future
+            return await self._await_answer(future, verb)
         finally:
             self._answers.pop(number, None)
+
+    async def _await_answer(
+        self, future: asyncio.Future[dict[str, object]], verb: str
+    ) -> dict[str, object]:
+        """A program may be slow to start, but then the keeper answers what it knows.
+
+        One that does not is given up as if it had died: it ends what it runs, or finds a new
+        controller, once it goes on and sees that the connection is gone.
+        """
+        while True:
+            try:
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    return await asyncio.shield(future)
+            except TimeoutError:
+                if verb == protocol.LIST:
+                    self._lose("the keeper does not answer")
+                else:
+                    await self._ask(protocol.LIST, {})
 
     def _send(self) -> None:
         try:

@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import socket
 import stat
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from devstack.keeper import protocol
+from devstack.keeper import client, protocol
 from devstack.keeper.client import (
     KeeperClient,
     KeeperRefused,
@@ -25,8 +26,8 @@ from devstack.keeper.client import (
     start_keeper,
 )
 from devstack.keeper.places import Places
-from tests.support.keepers import exit_of, run_to_end, running_keeper, spec
-from tests.support.processes import eventually_async
+from tests.support.keepers import exit_of, run_to_end, running_keeper, spec, up, worst
+from tests.support.processes import eventually_async, is_alive
 
 CONNECT = """
 import socket, sys
@@ -213,6 +214,73 @@ def test_a_keeper_whose_lock_another_one_holds_looks_on_without_end(places: Plac
             await eventually_async(lambda: os.path.lexists(places.keeper_socket), 5)
 
         assert count == 1
+
+    asyncio.run(scenario())
+
+
+def test_d06_a_keeper_that_does_not_answer_is_given_up(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what it ran ends as soon as it goes on: nobody looks after it any more."""
+    monkeypatch.setattr(client, "ANSWER_SECONDS", 0.3)
+
+    async def scenario() -> None:
+        async with running_keeper(places) as keeper:
+            pid, warden = keeper.greeting.pid, keeper.greeting.warden
+            await keeper.spawn(spec("a", "sleep", "1000"))
+            os.kill(pid, signal.SIGSTOP)
+            asked = [keeper.list(), keeper.spawn(spec("b", "true")), keeper.kill("a")]
+            answers = await asyncio.gather(*asked, return_exceptions=True)
+            assert keeper.closed.is_set()
+            os.kill(pid, signal.SIGCONT)
+            await eventually_async(lambda: not is_alive(warden))
+
+        assert all(isinstance(answer, KeeperUnreachable) for answer in answers)
+        assert "does not answer" in " ".join(map(str, answers))
+
+    asyncio.run(scenario())
+
+
+def test_a_keeper_that_ends_is_no_keeper_for_who_greets_it_then(
+    places: Places, tmp_path: Path, tag: str
+) -> None:
+    ready = tmp_path / "ready"
+
+    async def scenario() -> None:
+        async with running_keeper(places) as keeper:
+            await up(keeper, worst("a", tag, "deaf", f"ready={ready}"), ready)
+            pid, warden = keeper.greeting.pid, keeper.greeting.warden
+            os.kill(pid, signal.SIGSTOP)
+            late = asyncio.ensure_future(KeeperClient.connect(places.keeper_socket))
+            await asyncio.sleep(0)
+            keeper.close()
+            os.kill(pid, signal.SIGCONT)
+            with pytest.raises(KeeperUnreachable, match="the keeper is ending"):
+                await late
+            await eventually_async(lambda: not is_alive(warden))
+
+    asyncio.run(scenario())
+
+
+def test_a_program_that_is_slow_to_start_is_waited_for_while_the_keeper_answers(
+    places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "ANSWER_SECONDS", 0.1)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    async def scenario() -> None:
+        async with running_keeper(places) as keeper:
+            starting = asyncio.ensure_future(keeper.spawn(spec("a", "cat", stdin=str(pipe))))
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    await asyncio.shield(starting)
+            assert (await keeper.list()).processes[0].key == "a"
+            await asyncio.to_thread(pipe.write_text, "")
+            await starting
+            ended = await exit_of(keeper, "a")
+
+        assert ended.code == 0
 
     asyncio.run(scenario())
 
