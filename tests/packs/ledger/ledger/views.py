@@ -1,4 +1,3 @@
-import time
 from typing import Any
 
 import psycopg
@@ -19,12 +18,6 @@ def healthz() -> Any:
     with _database() as database:
         database.execute("SELECT 1")
     return jsonify(ok=True)
-
-
-@bp.get("/slow")
-def slow() -> Any:
-    time.sleep(min(float(request.args.get("seconds", "0.5")), 5))
-    return jsonify(slept=True)
 
 
 @bp.get("/convert")
