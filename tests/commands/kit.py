@@ -17,6 +17,9 @@ from tests.support.stacks import REPOSITORY, StackUnderTest
 
 T = TypeVar("T")
 
+Make = Callable[..., StackUnderTest]
+"""The fixture `make`: a stack file's text and further files, by keyword with `_` for the dot."""
+
 PYTHON = sys.executable
 SPEAKER = '''\
 """Answers on $PORT (or on the port of its first argument) with its word, its pid and what it is asked for."""

@@ -6,45 +6,24 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.commands.kit import (
-    PYTHON,
+    Make,
     ask,
     current,
     eventually,
     free_port,
     listener,
-    speaker,
     until_state,
     word_of,
 )
 from tests.faults.crew import crew_of
 from tests.support.processes import is_alive
-from tests.support.stacks import StackUnderTest, stack_in, write_stack
-
-Make = Callable[..., StackUnderTest]
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Iterator[Make]:
-    """Write a stack (PYTHON and GATEWAY stand for the real ones); at its end it is down."""
-    with ExitStack() as ending:
-
-        def written(text: str, **files: str) -> StackUnderTest:
-            folder = tmp_path / "small"
-            folder.mkdir()
-            text = text.replace("PYTHON", PYTHON).replace("GATEWAY", str(free_port()))
-            named = {name.replace("_", "."): content for name, content in files.items()}
-            write_stack(folder, text, {"alpha.py": speaker(), **named})
-            return ending.enter_context(stack_in(folder))
-
-        yield written
-
+from tests.support.stacks import StackUnderTest
 
 # ── dependencies and jobs ─────────────────────────────────────────────────────────────────────────
 
@@ -485,7 +464,6 @@ services:
         20,
     )
     share = (cpu_seconds_of_crew(stack) - used) / (time.monotonic() - since)
-    print("SHARE", share)
     assert share < 0.01, f"{share:.2%} of a core for a crash loop"
     lines = stack.devstack("logs", "crashing", "--raw").out.splitlines()
     assert lines.count("about to fail") >= 5
