@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import uuid
 from typing import Any
 
 import httpx
@@ -131,3 +132,84 @@ def test_the_shop_sells_after_a_part_was_killed(shop: StackUnderTest, part: str)
     assert wait_status(base, token, under_way)["status"] == "paid"
     assert wait_payment(base, token, under_way)["status"] == "captured"
     assert [order["id"] for order in get(base, "/orders", token).json()] == [under_way]
+
+
+def test_one_trace_is_followed_through_calls_and_events_and_logged_by_all_three_as_json(
+    shop: StackUnderTest,
+) -> None:
+    trace = uuid.uuid4().hex
+    token = register_login(shop.gateway)
+
+    order = buy(shop.gateway, token, traceparent=f"00-{trace}-{'1' * 16}-01")
+
+    assert wait_status(shop.gateway, token, order["id"])["status"] == "paid"
+    expected = {
+        ("orders", "request POST /orders"),
+        ("auth", "request GET /auth/me"),  # asked by orders
+        ("orders", "order created"),
+        ("orders", "published orders.created"),
+        ("payments", "payment captured"),  # known by the event's header alone
+        ("payments", "published payments.captured"),
+        ("orders", "order paid"),
+    }
+    eventually(lambda: expected <= said_of(shop, trace), 10)
+    access = (shop.folder / ".devstack/state/gateway/access.log").read_text().splitlines()
+    entries = [line for line in map(json.loads, access) if line["trace"] == trace]
+    assert {(line["entry"], line["service"]) for line in entries} == {
+        ("gateway", "orders"),
+        ("service", "auth"),
+    }
+
+    asked = uuid.uuid4().hex
+    headers = {"Authorization": f"Bearer {token}", "traceparent": f"00-{asked}-{'2' * 16}-01"}
+    url = f"{shop.gateway}/payments/{order['id']}"
+    assert httpx.get(url, headers=headers, trust_env=False).status_code == 200
+    eventually(lambda: ("auth", "request GET /auth/me") in said_of(shop, asked), 10)
+
+
+def said_of(stack: StackUnderTest, trace: str) -> set[tuple[str, str]]:
+    """What services wrote about a trace, each line an object of its own: who, and what of it matters."""
+    lines = map(json.loads, stack.devstack("logs", "--json", "--grep", trace).out.splitlines())
+    seen = set()
+    for line in lines:
+        told = json.loads(line["text"])
+        assert told["trace_id"] == trace
+        assert told["service"] == line["service"]
+        words = [told["msg"], *(told[key] for key in ("method", "path", "subject") if key in told)]
+        seen.add((line["service"], " ".join(words)))
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("part", "dependents"),
+    [
+        ("auth-db", ("auth",)),
+        ("orders-db", ("orders",)),
+        ("payments-db", ("payments",)),
+        ("nats", ("orders", "payments")),
+    ],
+)
+def test_a_service_whose_database_or_broker_is_away_says_so_is_not_ready_and_heals(
+    shop: StackUnderTest, part: str, dependents: tuple[str, ...]
+) -> None:
+    before = {name: shop.service(name)["replicas"][0] for name in dependents}
+
+    shop.devstack("stop", part)
+
+    for name in dependents:
+        health = httpx.get(f"http://{before[name]['address']}/healthz", trust_env=False)
+        assert health.status_code == 503, health.text
+        assert health.json()["reason"]
+    eventually(lambda: not any(shop.service(name)["ready"] for name in dependents), 20)
+    for name in dependents:
+        assert shop.service(name)["state"] != "ready"
+        assert "503" in shop.devstack("why", name).out
+        assert httpx.get(f"{shop.gateway}/{name}", trust_env=False).status_code == 503
+
+    shop.devstack("start", part)
+    eventually(lambda: all(shop.service(name)["ready"] for name in dependents), 20)
+    # the same processes: that they waited is no reason to end them
+    assert {name: shop.pids(name) for name in dependents} == {
+        name: [replica["pid"]] for name, replica in before.items()
+    }
+    sell_a_book(shop.gateway)
