@@ -6,7 +6,6 @@ import os
 import socket
 import stat
 import struct
-import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from devstack.keeper.places import PlaceRefused, Places
 from devstack.steps import Progress
 from tests.api.scripted import STACK, running_state
 from tests.api.served import Served, open_client, serving
+from tests.support.modes import watched_modes
 from tests.support.processes import eventually
 
 UP: dict[str, Any] = {"stack": to_plain(STACK), "environment": {"A": "1"}}
@@ -95,32 +95,12 @@ class TestWhoGetsIn:
         ]
 
     def test_k02_the_mode_is_right_at_the_moment_of_binding(self, tmp_path: Path) -> None:
-        """A watcher that looks as fast as it can never sees a wider mode under any name."""
-        path = str(tmp_path / "s")
-        seen: set[int] = set()
-        done = threading.Event()
+        with watched_modes(tmp_path) as seen:
+            bind_privately(str(tmp_path / "s")).close()
 
-        def watch() -> None:
-            while not done.is_set():
-                with os.scandir(tmp_path) as entries:
-                    for entry in entries:
-                        try:
-                            seen.add(stat.S_IMODE(entry.stat(follow_symlinks=False).st_mode))
-                        except FileNotFoundError:
-                            continue
-
-        watcher = threading.Thread(target=watch)
-        before = os.umask(0)
-        watcher.start()
-        try:
-            for _ in range(100):
-                bind_privately(path).close()
-        finally:
-            done.set()
-            watcher.join()
-            os.umask(before)
-
-        assert seen <= {0o700}
+        assert len(seen.made) == 1
+        assert seen.changed == []
+        assert stat.S_IMODE((tmp_path / "s").stat().st_mode) == 0o700
 
     def test_k01_a_peer_of_another_uid_is_closed_and_logged(
         self, served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

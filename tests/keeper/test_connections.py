@@ -25,8 +25,11 @@ from devstack.keeper.client import (
     SpawnError,
     start_keeper,
 )
+from devstack.keeper.connections import Listener
+from devstack.keeper.loop import Loop
 from devstack.keeper.places import Places
 from tests.support.keepers import exit_of, run_to_end, running_keeper, spec, up, worst
+from tests.support.modes import watched_modes
 from tests.support.processes import eventually_async, is_alive
 
 CONNECT = """
@@ -87,6 +90,19 @@ def test_k02_the_socket_is_never_open_to_others(places: Places) -> None:
         assert stat.S_IMODE(os.stat(places.folder).st_mode) == 0o700
 
     asyncio.run(scenario())
+
+
+def test_k02_the_mode_is_right_at_the_moment_of_binding(tmp_path: Path) -> None:
+    listener = Listener(Loop(), str(tmp_path / "s"), lambda accepted: accepted.close())
+
+    with watched_modes(tmp_path) as seen:
+        listener.bind()
+        mode = stat.S_IMODE((tmp_path / "s").stat().st_mode)
+    listener.close()
+
+    assert (seen.made, seen.changed) == (["s.new"], [])
+    assert mode == 0o700
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_another_protocol_is_answered_with_ours(places: Places) -> None:
