@@ -5,7 +5,9 @@ import errno
 import json
 import os
 import resource
+import signal
 import stat
+import subprocess
 import sys
 from pathlib import Path
 
@@ -21,6 +23,8 @@ from devstack.keeper.client import (
 )
 from devstack.keeper.places import Places
 from tests.support.keepers import PYTHON, environment, exit_of, run_to_end, running_keeper, spec
+from tests.support.processes import eventually_async, is_alive
+from tests.support.stacks import REPOSITORY
 
 
 def test_output_exit_code_and_times_are_told(places: Places) -> None:
@@ -347,12 +351,48 @@ def test_a15_processes_outlive_every_thread_and_die_with_the_keeper(places: Plac
             listing = await keeper.list()
             first = processes.look(started[0].pid)
 
+            os.kill(keeper.greeting.warden, signal.SIGSTOP)  # so that it is not what ends them
+            os.kill(keeper.greeting.pid, signal.SIGKILL)
+            try:
+                await eventually_async(lambda: not any(is_alive(each.pid) for each in started))
+            finally:
+                os.kill(keeper.greeting.warden, signal.SIGCONT)
+            await asyncio.wait_for(keeper.closed.wait(), 10)
+
         assert tasks == [str(keeper.greeting.pid)]
         assert len(listing.processes) == 20
         assert first is not None
         assert first.parent == keeper.greeting.pid
 
     asyncio.run(scenario())
+
+
+ORPHAN = f"""\
+import os, signal, sys, time
+sys.path.insert(0, {str(REPOSITORY)!r})
+from devstack.keeper.namespaces import die_with_parent
+keeper = os.getpid()
+if os.fork() == 0:
+    while sys.argv[1] == "late" and os.getppid() == keeper:
+        time.sleep(0.01)
+    die_with_parent(keeper, signal.SIGKILL)
+    print("goes on", flush=True)
+    os._exit(0)
+if sys.argv[1] == "in-time":
+    os.wait()
+"""
+
+
+@pytest.mark.parametrize(("when", "said"), [("in-time", b"goes on\n"), ("late", b"")])
+def test_a15_a_child_whose_keeper_died_before_it_could_follow_ends_itself(
+    when: str, said: bytes
+) -> None:
+    """The kernel tells of deaths that come after prctl: an earlier one shows in getppid."""
+    argv = [PYTHON, "-I", "-S", "-c", ORPHAN, when]
+
+    done = subprocess.run(argv, stdout=subprocess.PIPE, timeout=20, check=True)
+
+    assert done.stdout == said
 
 
 def test_a15_the_death_signal_is_set_for_another_user_too(places: Places) -> None:
