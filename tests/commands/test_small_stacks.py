@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands.kit import (
+    PYTHON,
     Make,
     ask,
     current,
@@ -22,6 +24,7 @@ from tests.commands.kit import (
     word_of,
 )
 from tests.faults.crew import crew_of
+from tests.support.keepers import read_if_there
 from tests.support.processes import is_alive
 from tests.support.stacks import StackUnderTest
 
@@ -414,6 +417,59 @@ services:
     assert ask(stack.gateway, "/")[0] == 200
 
 
+ASKING = f"""\
+#!/bin/sh
+echo $PORT >> asked
+while ! test -e may-start-on-$PORT; do sleep 0.02; done
+exec {PYTHON} alpha.py
+"""
+
+
+def test_c05_a_port_stolen_between_choice_and_bind_is_passed_over_three_times_at_once(
+    make: Make,
+) -> None:
+    stack = make(
+        """\
+gateway: {port: GATEWAY, routes: {/: alpha}}
+services:
+  alpha: {command: ./asking.sh}
+""",
+        asking_sh=ASKING,
+    )
+    stack.devstack("up", "-d")
+
+    def asked(number: int) -> int:
+        """The port that the service was given the n-th time it was started."""
+        ports = eventually(
+            lambda: found if len(found := ports_asked()) >= number else [],
+            f"it is started time {number}",
+        )
+        return ports[number - 1]
+
+    def ports_asked() -> list[int]:
+        return list(map(int, read_if_there(stack.folder / "asked").splitlines()))
+
+    def steal(port: int) -> None:
+        taken.enter_context(listener(port))
+        (stack.folder / f"may-start-on-{port}").touch()
+
+    with ExitStack() as taken:
+        for number in (1, 2, 3):
+            steal(asked(number))
+        last = asked(4)
+        assert sorted(ports_asked()) == sorted(slot_ports(stack))
+        # no failure was counted, and so nothing was waited for
+        assert "failed" not in stack.devstack("why", "alpha").out
+
+        steal(last)
+        until_state(stack, "alpha", "backing-off")
+        why = stack.devstack("why", "alpha").out
+        assert "alpha.1 failed once" in why
+        assert f"found its port in use: 127.0.0.1:{last} of pid {os.getpid()}" in why
+    until_state(stack, "alpha", "ready")
+    assert ask(stack.gateway)[0] == 200
+
+
 def cpu_seconds_of_crew(stack: StackUnderTest) -> float:
     """What controller, keeper and warden have used so far (proc(5): utime and stime of stat)."""
     crew = crew_of(stack)
@@ -557,6 +613,54 @@ services:
     assert homeless["replicas"] == []
     assert str(stack.folder / "home") in homeless["reason"]
     assert str(stack.folder / "home") in stack.devstack("restart", "homeless", code=1).err
+
+
+def test_b01_the_last_twenty_lines_of_a_crash_are_shown_and_its_last_one_in_the_status(
+    make: Make,
+) -> None:
+    stack = make(
+        """\
+services:
+  talking: {command: "seq -f 'line %g' 30; exit 1", port: none, restart: never}
+"""
+    )
+    last = [f"line {number}" for number in range(11, 31)]
+
+    failed = stack.devstack("up", "-d", "--wait", code=1)
+
+    assert "line 30" in failed.err, failed.text
+    why = stack.devstack("why", "talking").out
+    assert re.findall(r"(?<=\| )line \d+", why) == last
+    service = stack.service("talking")
+    assert service["last_exit"]["code"] == 1
+    assert re.findall(r"line \d+", service["reason"]) == last[-1:]
+
+
+def test_a07_a_slot_is_filled_again_while_a_grandchild_of_the_last_one_holds_its_pipe(
+    make: Make,
+) -> None:
+    """The grandchild has two seconds; that is longer than the first waits of a service that fails."""
+    stack = make(
+        """\
+services:
+  leaving: {command: ./leaving.sh, port: none}
+""",
+        leaving_sh="""\
+#!/bin/sh
+test -e grandchild && kill -0 $(cat grandchild) && cp grandchild beside
+sleep 98765 &
+echo $! > grandchild
+test -e beside && exec sleep 1000
+exit 1
+""",
+    )
+    stack.devstack("up", "-d")
+
+    grandchild = int(
+        eventually(lambda: read_if_there(stack.folder / "beside"), "one runs beside it")
+    )
+    eventually(lambda: not is_alive(grandchild), "it is ended in the end")
+    until_state(stack, "leaving", "ready")
 
 
 DAEMON = """\
