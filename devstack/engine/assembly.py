@@ -6,6 +6,7 @@ Nothing happens here; `session` brings it to life.
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from devstack.core.model import RuntimeName
@@ -19,7 +20,7 @@ from devstack.engine.gateway import NginxGateway
 from devstack.engine.identity import Identity
 from devstack.engine.neighbours import identities_of_others
 from devstack.engine.operations import Operations, Prober
-from devstack.engine.ports import are_free
+from devstack.engine.ports import are_free, ephemeral_ports
 from devstack.engine.probes.prober import ReplicaProber
 from devstack.engine.surroundings import StackSurroundings
 from devstack.engine.world import ProcessWorld
@@ -79,7 +80,9 @@ def assemble(
 ) -> Engine:
     """Put the engine of a stack together."""
     known = identities.load(folders.identity)
-    identity = known or identities.choose(places.stack_id, are_free)
+    identity = known or identities.choose(
+        places.stack_id, partial(are_free, ephemeral=ephemeral_ports())
+    )
     link = KeeperLink(places, open_files=open_files, notice=notice, starting=starting)
     book = AddressBook(
         identity,

@@ -17,7 +17,7 @@ from types import NoneType
 from devstack.core.policy import MOST_ADDRESSES, PORTS_PER_SLOT
 
 FIRST_PORT, LAST_PORT = 10240, 32767
-"""Outside the ephemeral range (32768-60999 by default), above what people dial by habit."""
+"""Outside the ephemeral range as systems have it (32768-60999), above what people dial by habit."""
 BLOCK = 512
 HOSTS = range(2, 2 + MOST_ADDRESSES)
 """Last numbers of the addresses that services of a stack get."""
@@ -117,7 +117,7 @@ class Identity:
 def choose(
     stack_id: str, are_free: Callable[[str, range], bool], *, uid: int | None = None
 ) -> Identity:
-    """The identity of a new checkout; `are_free(network, ports)` tests a candidate by bind."""
+    """The identity of a new checkout; `are_free(network, ports)` tests a candidate."""
     seed = f"{os.getuid() if uid is None else uid}:{stack_id}"
     number = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:8], "big")
     blocks = (LAST_PORT - FIRST_PORT + 1) // BLOCK
@@ -132,7 +132,8 @@ def choose(
         for network, first in map(candidate, range(blocks))
         if are_free(network, range(first, first + BLOCK))
     )
-    # on a machine where every block has a listener, single ports are still tested before each use
+    # On a machine where every block has a listener, or whose ephemeral range takes all of them, single
+    # ports are still tested before each use, and a stolen one is passed over (`endings`).
     network, first = next(free, candidate(0))
     return Identity(network=network, first_port=first)
 

@@ -1,8 +1,15 @@
-"""Whether an address can be listened on, tested the only way that is true: by binding it."""
+"""Whether an address can be listened on, tested the only way that is true: by binding it.
+
+And which ports the system may give to outgoing connections: what is free now may be one of those soon.
+"""
 
 import errno
 import socket
 from enum import StrEnum
+from pathlib import Path
+
+EPHEMERAL_SETTING = Path("/proc/sys/net/ipv4/ip_local_port_range")
+USUAL_EPHEMERAL = range(32768, 61000)
 
 
 class Bindable(StrEnum):
@@ -37,6 +44,17 @@ def is_free(port: int, address: str = "127.0.0.1") -> bool:
     return try_bind(address, port) is Bindable.YES
 
 
-def are_free(network: str, ports: range) -> bool:
-    """Whether a candidate network exists here and none of the ports is listened on."""
+def ephemeral_ports(setting: Path = EPHEMERAL_SETTING) -> range:
+    """The ports that the system takes for outgoing connections, as it is set up now."""
+    try:
+        first, last = map(int, setting.read_text().split())
+    except (OSError, ValueError):
+        return USUAL_EPHEMERAL
+    return range(first, last + 1)
+
+
+def are_free(network: str, ports: range, ephemeral: range) -> bool:
+    """Whether a candidate network exists here, and its ports are neither listened on nor ephemeral."""
+    if ports.start < ephemeral.stop and ephemeral.start < ports.stop:
+        return False
     return try_bind(f"{network}.1", 0) is Bindable.YES and all(is_free(port) for port in ports)

@@ -54,6 +54,15 @@ def test_a_candidate_in_use_is_passed_over_for_the_next_one() -> None:
     assert chosen.network != choose("0123456789", all_free, uid=1).network
 
 
+def test_c05_a_checkout_gets_ports_outside_a_larger_ephemeral_range_while_there_are_any() -> None:
+    ephemeral = set(range(15000, 61001))
+    for number in range(50):
+        stack_id = f"{number:010x}"
+        first = choose(stack_id, lambda _, ports: not ephemeral & set(ports), uid=1).first_port
+
+        assert FIRST_PORT <= first <= 15000 - BLOCK
+
+
 def test_a_machine_without_a_free_block_still_gets_an_identity() -> None:
     chosen = choose("0123456789", lambda network, ports: False, uid=1)
 

@@ -25,7 +25,7 @@ from devstack.core.reduce import reduce
 from devstack.core.state import State
 from devstack.core.template import parse_template
 from devstack.engine.endings import MOST_PICKS, Endings
-from devstack.engine.ports import Bindable, is_free, try_bind
+from devstack.engine.ports import Bindable, are_free, ephemeral_ports, is_free, try_bind
 from devstack.engine.surroundings import StackSurroundings
 from devstack.engine.tails import last_lines
 from devstack.logs.writer import LogWriter
@@ -85,6 +85,30 @@ def test_a_low_port_is_forbidden_to_an_ordinary_user() -> None:
     if os.getuid() == 0 or floor <= 1:
         pytest.skip("whoever runs the tests may bind every port")
     assert try_bind("127.0.0.1", 1) is Bindable.FORBIDDEN
+
+
+def test_c05_the_ephemeral_range_is_the_one_that_the_system_has_now(tmp_path: Path) -> None:
+    setting = tmp_path / "ip_local_port_range"
+    setting.write_text("15000\t61000\n")
+
+    assert ephemeral_ports(setting) == range(15000, 61001)
+    assert ephemeral_ports(tmp_path / "none") == range(32768, 61000)
+    low, high = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+    assert ephemeral_ports() == range(int(low), int(high) + 1)
+
+
+@pytest.mark.parametrize("ports", [range(15000, 15512), range(14999, 15511), range(16, 60000)])
+def test_c05_ports_that_an_outgoing_connection_may_take_are_not_free(ports: range) -> None:
+    assert not are_free("127.101.77", ports, ephemeral=range(15000, 15512))
+
+
+def test_c05_ports_that_nobody_has_are_free_beside_the_ephemeral_range() -> None:
+    with listening(0) as server:
+        port = server.getsockname()[1]
+        assert not are_free("127.101.77", range(port, port + 1), ephemeral=range(port + 1, 65536))
+
+    assert are_free("127.101.77", range(port, port + 1), ephemeral=range(port + 1, 65536))
+    assert are_free("127.101.77", range(port, port + 1), ephemeral=range(1024, port))
 
 
 # ── ports of a replica ────────────────────────────────────────────────────────────────────────
