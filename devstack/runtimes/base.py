@@ -129,7 +129,7 @@ class ReplicaRuntime(Protocol):
         ...
 
     async def exec(self, replica: str, command: tuple[str, ...]) -> ExecPlan:
-        """How to run a command beside a replica, in its view of the machine."""
+        """How to run a command beside a replica, in its view. Raises `RuntimeUnavailable`: it is gone."""
         ...
 
     async def stats(self) -> Mapping[str, Stats]:
@@ -161,5 +161,5 @@ class WorkloadRuntime(Protocol):
         ...
 
     async def exec(self, replica: str, command: tuple[str, ...]) -> ExecPlan:
-        """How to run a command in a replica."""
+        """How to run a command in a replica. Raises `RuntimeUnavailable`: it is gone."""
         ...

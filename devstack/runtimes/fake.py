@@ -24,6 +24,7 @@ from devstack.runtimes.base import (
     PrepareFailed,
     Recovery,
     ReplicaEnd,
+    RuntimeUnavailable,
     Started,
     StartFailed,
     StartOrder,
@@ -145,6 +146,8 @@ class FakeReplicas:
         return Recovery()
 
     async def exec(self, replica: str, command: tuple[str, ...]) -> ExecPlan:
+        if replica not in self.running:
+            raise RuntimeUnavailable(f"{replica} does not run")
         return ExecPlan(argv=("echo", *command))
 
     async def stats(self) -> Mapping[str, Stats]:
@@ -210,6 +213,8 @@ class FakeWorkloads:
         self._pods.pop(service, None)
 
     async def exec(self, replica: str, command: tuple[str, ...]) -> ExecPlan:
+        if not any(replica in pods for pods in self._pods.values()):
+            raise RuntimeUnavailable(f"{replica} does not run")
         return ExecPlan(argv=("echo", *command))
 
 

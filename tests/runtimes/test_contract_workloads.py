@@ -7,7 +7,12 @@ import pytest
 
 from devstack.core.events import ObservedReplica
 from devstack.core.model import FakeProgram, Kind, RuntimeName, Service
-from devstack.runtimes.base import PrepareFailed, StartFailed, WorkloadRuntime
+from devstack.runtimes.base import (
+    PrepareFailed,
+    RuntimeUnavailable,
+    StartFailed,
+    WorkloadRuntime,
+)
 from devstack.runtimes.fake import FakeWorkloads
 
 LIMIT_SECONDS = 30
@@ -87,5 +92,27 @@ def test_removing_what_is_gone_is_no_error(check: Check) -> None:
         await runtime.apply(service(), "revision-1", 1)
         await runtime.remove("app")
         await runtime.remove("app")
+
+    check(contract)
+
+
+def test_a_command_in_a_replica_is_something_the_client_can_run(check: Check) -> None:
+    async def contract(runtime: WorkloadRuntime) -> None:
+        seen = runtime.observe()
+        await runtime.apply(service(), "revision-1", 1)
+        (replica,) = await replicas_when(seen, 1)
+
+        plan = await runtime.exec(replica.id, ("env", "-0"))
+        assert plan.argv[-2:] == ("env", "-0")
+        ran = await asyncio.create_subprocess_exec(
+            *plan.argv, env=plan.environment, cwd=plan.cwd, stdout=asyncio.subprocess.PIPE
+        )
+        said, _ = await ran.communicate()
+        assert ran.returncode == 0
+        assert said
+
+        await runtime.remove("app")
+        with pytest.raises(RuntimeUnavailable, match=r" does not run$"):
+            await runtime.exec(replica.id, ("true",))
 
     check(contract)

@@ -23,21 +23,16 @@ from devstack.core.model import (
     Service,
     ShellCommand,
     SourceProgram,
-    Stack,
     Stop,
 )
-from devstack.core.state import State
 from devstack.core.template import literal
-from devstack.engine.assembly import Engine, assemble
-from devstack.engine.board import Board
-from devstack.engine.folders import Folders
+from devstack.engine.assembly import Engine
 from devstack.engine.operations import ProbeTarget
 from devstack.engine.probes.prober import ReplicaProber
 from devstack.engine.world import ProcessWorld
 from devstack.keeper.client import KeeperUnreachable
 from devstack.keeper.places import Places
 from devstack.logs.format import file_name
-from devstack.provision.tool import Settings
 from devstack.runtimes.base import (
     PrepareFailed,
     ReplicaEnd,
@@ -47,7 +42,8 @@ from devstack.runtimes.base import (
 )
 from devstack.runtimes.process.link import KeeperLink
 from devstack.steps import Progress, StepFailed
-from tests.support.processes import assert_nothing_left, eventually_async, is_alive, with_tag
+from tests.runtimes.kit import serving
+from tests.support.processes import eventually_async, is_alive, with_tag
 
 REVISION = "0123456789ab"
 SLEEP = "import signal, time; print('up', flush=True); time.sleep(600)"
@@ -111,63 +107,22 @@ class Bench:
 async def bench(
     folder: Path, places: Places, *services: Service, leaves: bool = False
 ) -> AsyncIterator[Bench]:
-    """As `Session` does it: open, serve, end. `leaves`: the keeper goes on for the next controller."""
-    folders = Folders.of(folder / "stack.yaml")
-    folders.make()
-    settings = Settings(folder / "cache", True, os.environ["PATH"], {})
-    board = Board()
-    board.open()
+    """An engine that serves, and what it tells."""
     notices: list[str] = []
-    engine = assemble(
-        places,
-        folders,
-        folder / "stack.yaml",
-        settings,
-        board,
-        open_files=None,
-        starting=None,
-        notice=lambda _, text: notices.append(text),
-        state=State,
-    )
-    names = {each.name: each for each in services}
-    stack = Stack("bench", places.stack_id, str(folder / "stack.yaml"), str(folder), names)
-    engine.book.assign(stack)
-    engine.surroundings.stack = stack
-    engine.surroundings.environment = {"PATH": os.environ["PATH"], "MARK": "shell"}
-    runs: list[tuple[str, int, int]] = []
+    async with serving(folder, places, *services, leaves=leaves, notices=notices) as engine:
+        found = Bench(engine, notices=notices)
 
-    async def opened(client: object) -> None:
-        del client
-        greeting = engine.link.client.greeting
-        runs.append((greeting.run_id, greeting.pid, greeting.warden))
-        await engine.link.client.mode("detached" if leaves else "attached")
+        async def collect() -> None:
+            async for end in engine.runtime.ends():
+                found.ends.append(end)
 
-    engine.link.on_open = opened
-    await engine.link.open()
-    found = Bench(engine, notices=notices)
-
-    async def collect() -> None:
-        async for end in engine.runtime.ends():
-            found.ends.append(end)
-
-    tasks = [asyncio.create_task(engine.link.serve()), asyncio.create_task(collect())]
-    try:
-        yield found
-    finally:
-        for task in tasks:
+        task = asyncio.create_task(collect())
+        try:
+            yield found
+        finally:
             task.cancel()
-        for task in tasks:
             with suppress(asyncio.CancelledError):
                 await task
-        client = engine.link.client
-        if leaves:
-            client.close()
-        else:
-            with suppress(KeeperUnreachable):
-                await client.shutdown()
-            await asyncio.wait_for(client.closed.wait(), 10)
-            for run, keeper, warden in runs:
-                await asyncio.to_thread(assert_nothing_left, run, roots=(keeper, warden))
 
 
 NODE = shutil.which("node")
