@@ -11,7 +11,13 @@ from tests.support.stacks import REPOSITORY
 
 PID_1 = str(REPOSITORY / "tests" / "support" / "pid_namespace.py")
 ROWS = "a03 or a04 or a07 or a12 or a15 or a16"
-WHERE = ("tests/keeper", "tests/faults/test_daemons.py", "tests/faults/test_kills.py")
+WHERE = (
+    "tests/keeper",
+    "tests/faults/test_daemons.py",
+    "tests/faults/test_kills.py",
+    "tests/faults/test_prepare.py",
+    "tests/commands/test_small_stacks.py",
+)
 SECONDS = 400
 NAMESPACE = ["unshare", "--pid", "--fork", "--mount-proc"]
 
