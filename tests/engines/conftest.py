@@ -2,7 +2,6 @@
 
 import asyncio
 import functools
-import os
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +10,10 @@ from typing import Any, TypeVar
 import pytest
 
 from devstack.engines.base import DataFolder, Engine, EngineSpec, Site
-from devstack.provision import Settings, Tool, ToolUnavailable, find_tool
-from devstack.steps import StepFailed
+from devstack.provision import Tool
 from tests.support.engines import assert_no_process_in
 from tests.support.steps import HowUnprivileged, SubprocessSteps, how_unprivileged
+from tests.support.tools import tool_or_skip
 
 Result = TypeVar("Result")
 
@@ -62,14 +61,9 @@ def workshop(tmp_path: Path, templates: Path, unprivileged: HowUnprivileged) -> 
 @pytest.fixture(scope="session")
 def tool_of() -> Callable[[str], Tool]:
     """Tools as a machine without any of them gets them; fetched once into the user's cache."""
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    settings = Settings(Path(home) / "devstack", False, "", dict(os.environ))
 
     @functools.cache
     def find(name: str) -> Tool:
-        try:
-            return run(find_tool(name, wanted=None, steps=SubprocessSteps(), settings=settings))
-        except (ToolUnavailable, StepFailed) as error:
-            pytest.skip(f"no {name} here: {error}")
+        return run(tool_or_skip(name))
 
     return find

@@ -1,6 +1,5 @@
 """What the tests of the packs share: real toolchains, requests, and a look at a folder."""
 
-import os
 import shutil
 import subprocess
 from collections.abc import Coroutine, Mapping
@@ -8,12 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import pytest
-
 from devstack.packs.base import Prepared, PrepareRequest, Toolchain
-from devstack.provision import Settings, ToolUnavailable, find_tool
-from devstack.steps import StepFailed
 from tests.support.steps import SubprocessSteps
+from tests.support.tools import tool_or_skip
 
 Snapshot = Mapping[str, tuple[int, int, int]]
 
@@ -56,16 +52,8 @@ class PathTools:
     async def __call__(self, name: str, wanted: str | None) -> Toolchain:
         self.asked.append((name, wanted))
         if name not in self.known:
-            self.known[name] = self._look(name) or await self._bring(name)
+            self.known[name] = self._look(name) or await tool_or_skip(name)
         return self.known[name]
-
-    async def _bring(self, name: str) -> Toolchain:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "devstack"
-        settings = Settings(cache, offline=False, path="", environment=dict(os.environ))
-        try:
-            return await find_tool(name, wanted=None, steps=SubprocessSteps(), settings=settings)
-        except (ToolUnavailable, StepFailed) as error:
-            pytest.skip(f"{name} is neither on PATH nor to be had: {error}")
 
     def _look(self, name: str) -> FoundTool | None:
         programs, arguments = _VERSION_OF[name]

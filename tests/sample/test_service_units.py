@@ -1,15 +1,22 @@
 """The sample's own tests, run the way each language runs them; none of them needs a network.
 
+Programs and modules are had as the product has them, so that a fresh machine runs these tests too.
 What the services do together, with real servers, is tested end to end through devstack.
 """
 
+import asyncio
 import os
-import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+
+from devstack.packs.go_mains import find_module
+from devstack.provision import Tool
+from devstack.provision.tool import PATH
+from tests.support.tools import tool_or_skip, user_cache
 
 SERVICES = Path(__file__).parents[2] / "services"
 
@@ -19,52 +26,59 @@ def test_auth_passes_its_own_tests() -> None:
 
 
 def test_payments_passes_its_own_tests() -> None:
-    node = program("node")
-    version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout
-    if int(version.lstrip("v").partition(".")[0]) < 20:
-        pytest.skip(f"payments needs Node 20 or newer, this is {version.strip()}")
+    node = tool("node", ">=20")
 
-    run([node, "--test"], SERVICES / "payments")
+    run([str(node.binaries["node"]), "--test"], SERVICES / "payments", node.env)
 
 
+@pytest.mark.timeout(400)  # a fresh machine fetches Go and the modules first
 def test_orders_passes_its_own_tests() -> None:
-    go = program("go")
-    offline = {
-        "GOPROXY": "off",
+    orders = SERVICES / "orders"
+    module = find_module(orders)
+    assert module is not None
+    go = tool("go", f">={module.go_version}")
+    program, environment = str(go.binaries["go"]), go_environment(go)
+    fetched = finish([program, "mod", "download"], orders, environment)
+    if fetched.returncode != 0:
+        pytest.skip(f"the modules of orders are not to be had: {fetched.stdout.strip()}")
+
+    run([program, "test", "./..."], orders, environment | {"GOPROXY": "off"})
+
+
+def tool(name: str, wanted: str) -> Tool:
+    return asyncio.run(tool_or_skip(name, wanted, path=os.environ["PATH"]))
+
+
+def go_environment(go: Tool) -> dict[str, str]:
+    """Go of the machine's has the user's modules, one that was brought has those of the product."""
+    environment = {
+        **go.env,
         "GOTOOLCHAIN": "local",
         "GOFLAGS": "-mod=readonly",
         "CGO_ENABLED": "0",
     }
-    listed = subprocess.run(
-        [go, "list", "-deps", "."],
-        cwd=SERVICES / "orders",
-        env=os.environ | offline,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if listed.returncode != 0:
-        pytest.skip(f"the modules of orders are not in the module cache: {listed.stderr.strip()}")
-
-    run([go, "test", "./..."], SERVICES / "orders", offline)
+    if go.origin != PATH:
+        environment["GOPATH"] = str(user_cache() / "go")
+        environment["GOCACHE"] = str(user_cache() / "go-build")
+        environment["GOFLAGS"] += " -modcacherw"
+    return environment
 
 
-def program(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
-        pytest.skip(f"{name} is not on PATH")
-    return found
+def run(argv: list[str], folder: Path, environment: Mapping[str, str] | None = None) -> None:
+    done = finish(argv, folder, environment or {})
+    assert done.returncode == 0, done.stdout
 
 
-def run(argv: list[str], folder: Path, environment: dict[str, str] | None = None) -> None:
-    done = subprocess.run(
+def finish(
+    argv: list[str], folder: Path, environment: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         argv,
         cwd=folder,
-        env=os.environ | (environment or {}),
+        env={**os.environ, **environment},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stdout
