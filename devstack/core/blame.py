@@ -19,12 +19,16 @@ _WORDS = re.compile(r"^(?:panic: |fatal error: |(?:[\w.]*(?:Error|Exception|Exit
 
 
 def summary(exit_: Exit) -> str:
-    """How it ended, with `app.py:12` and the error where its last lines tell them."""
+    """How it ended, with `app.py:12` and the error where its last lines tell them.
+
+    What is known beyond the code (who has its port) is told as well: the program cannot know it.
+    """
     words = _words(exit_.tail)
     if not words:
         return str(exit_)
     place = next(_places(exit_.tail), "")
-    return f"{place} {words}" if place else f"{exit_}: {words}"
+    known = f"{exit_.message}: " if exit_.message else ""
+    return f"{known}{place} {words}" if place else f"{exit_}: {words}"
 
 
 def _words(tail: tuple[str, ...]) -> str:

@@ -463,9 +463,9 @@ services:
 
         steal(last)
         until_state(stack, "alpha", "backing-off")
-        why = stack.devstack("why", "alpha").out
-        assert "alpha.1 failed once" in why
-        assert f"found its port in use: 127.0.0.1:{last} of pid {os.getpid()}" in why
+        told = f"found its port in use: 127.0.0.1:{last} of pid {os.getpid()}"
+        assert f"alpha.1 failed once; the last one {told}" in stack.devstack("why", "alpha").out
+        assert told in stack.service("alpha")["reason"]
     until_state(stack, "alpha", "ready")
     assert ask(stack.gateway)[0] == 200
 

@@ -63,3 +63,13 @@ def test_the_place_is_the_users_own_and_the_words_are_the_errors(
     tail: tuple[str, ...], expected: str
 ) -> None:
     assert summary(Exit(1, tail=tail)) == expected
+
+
+def test_what_is_known_beyond_its_words_comes_first() -> None:
+    tail = ('  File "/shop/auth/app.py", line 7, in <module>', "OSError: Address already in use")
+
+    told = summary(Exit(1, message="found its port in use: 127.0.0.1:21034 of pid 4242", tail=tail))
+
+    assert told == (
+        "found its port in use: 127.0.0.1:21034 of pid 4242: app.py:7 OSError: Address already in use"
+    )
