@@ -1,10 +1,12 @@
 """Where this user's cache is, and who may fill a place in it: one lock file per place."""
 
+import errno
 import fcntl
 import os
 import shutil
 import stat
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -60,23 +62,35 @@ def scratch_folder(beside: Path) -> Path:
 
 
 def move_into_place(made: Path, place: Path) -> None:
-    """Rename a finished folder to its name; what another process put there first is kept."""
+    """Rename a finished folder to its name, instead of a broken one that lies there.
+
+    Only for the holder of the place's lock, who has seen that what lies there cannot be used.
+    """
+    remove_tree(place)
+    made.rename(place)
+
+
+def move_unless_there(made: Path, place: Path) -> None:
+    """Rename a finished folder to its name; what somebody else put there first is kept.
+
+    For places without a lock, where whatever has the name is whole. `made` then stays where it is.
+    """
     try:
         made.rename(place)
-    except OSError:
-        if not place.is_dir():
+    except OSError as exc:
+        if exc.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
-        remove_tree(made)
 
 
 def remove_tree(path: Path) -> None:
     """Remove a folder that may not be there; a name starting to vanish is never half there."""
-    doomed = path.with_name(f".{path.name}.gone.{os.getpid()}")
-    try:
-        path.rename(doomed)
-    except OSError:
-        doomed = path
-    shutil.rmtree(doomed, ignore_errors=True)
+    if path.name.startswith("."):  # a scratch folder, which nobody takes for whole
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    with suppress(OSError):
+        path.rename(path.with_name(f".{path.name}.gone.{os.getpid()}"))
+    for doomed in (path, *path.parent.glob(f".{path.name}.gone.*")):
+        shutil.rmtree(doomed, ignore_errors=True)
 
 
 def remove_scratch(place: Path) -> None:

@@ -92,7 +92,6 @@ def _make_once(
     try:
         if ready_python(group, environment) is not None:
             return
-        remove_tree(place)
         remove_scratch(place)
         uv = _bring_uv(cache, settings, line, stop)
         scratch = scratch_folder(place)

