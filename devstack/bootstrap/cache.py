@@ -9,9 +9,15 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+_ANOTHER = "XDG_CACHE_HOME=/path"
+
 
 class CacheUnusable(Exception):
-    """The cache folder cannot be made or is not ours."""
+    """The cache folder cannot be made or is not ours; `hint` is the next step."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.hint = f"name another cache: {_ANOTHER}"
 
 
 def make_private_folder(path: Path) -> None:
@@ -28,6 +34,14 @@ def make_private_folder(path: Path) -> None:
             path.chmod(0o755)
         except OSError as exc:
             raise CacheUnusable(f"cannot use the cache folder {path}: {exc.strerror}") from exc
+
+
+def told(trouble: OSError, cache: Path) -> tuple[str, str]:
+    """What the system refused while the cache was used, in words, and what would help."""
+    where = f"{trouble.filename}: " if trouble.filename else ""
+    is_full = trouble.errno in (errno.ENOSPC, errno.EDQUOT)
+    act = f"make room in {cache}" if is_full else f"see to it that {cache} can be written"
+    return f"{where}{trouble.strerror or trouble}", f"{act}, or name another cache: {_ANOTHER}"
 
 
 class PlaceLock:

@@ -20,6 +20,7 @@ from devstack.bootstrap.cache import (
     remove_scratch,
     remove_tree,
     scratch_folder,
+    told,
 )
 from devstack.bootstrap.download import FileRefused
 from devstack.bootstrap.index_settings import (
@@ -62,16 +63,12 @@ def make_environment(group: str, environment: Mapping[str, str], *, offline: boo
         with TerminalLine(sys.stderr, "making devstack's private environment") as line:
             _make_once(group, place, cache, settings, environment, line)
             seconds = line.seconds
-    except FetchFailed as exc:
+    except (FetchFailed, CacheUnusable) as exc:
         raise _failed(exc, exc.hint) from exc
-    except (FileRefused, CacheUnusable, SettingsUnreadable, LockDamaged) as exc:
+    except (FileRefused, SettingsUnreadable, LockDamaged) as exc:
         raise _failed(exc) from exc
     except OSError as exc:
-        where = f"{exc.filename}: " if exc.filename else ""
-        raise _failed(
-            f"{where}{exc.strerror or exc}",
-            "make room in the cache folder, or name another: XDG_CACHE_HOME=/path",
-        ) from exc
+        raise _failed(*told(exc, cache_folder(environment))) from exc
     sys.stderr.write(f"made devstack's private environment in {seconds:.1f} s ({place})\n")
     return place / "bin" / "python"
 

@@ -169,11 +169,9 @@ def _pip_files(environment: Mapping[str, str]) -> Iterator[Path]:
 def _pip_file(path: Path) -> Iterator[tuple[str, str]]:
     parser = configparser.RawConfigParser()
     try:
-        text = path.read_text("utf-8")
+        parser.read_string(path.read_text("utf-8"), str(path))
     except OSError:
         return
-    try:
-        parser.read_string(text, str(path))
     except (configparser.Error, UnicodeDecodeError) as exc:
         raise SettingsUnreadable(f"cannot read pip's settings {path}: {exc}") from exc
     for section in ("global", "install"):

