@@ -8,6 +8,7 @@ from __future__ import annotations
 TYPE_CHECKING = False  # what `typing` has under this name, without importing it
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
     from typing import NoReturn
 
 LIGHT_COMMANDS: tuple[str, ...] = (
@@ -64,7 +65,7 @@ def ensure_environment(group: str = "runtime") -> None:
     if interpreter.has_packages(group):
         return
     main = Path(__file__).parents[1] / "__main__.py"
-    interpreter.become([_python_of(group, sys.argv[1:]), "-I", str(main), *sys.argv[1:]])
+    interpreter.enter(_python_of(group, sys.argv[1:]), ["-I", str(main), *sys.argv[1:]])
 
 
 def run_in_environment(group: str, arguments: Sequence[str]) -> NoReturn:
@@ -76,12 +77,12 @@ def run_in_environment(group: str, arguments: Sequence[str]) -> NoReturn:
 
     from devstack.bootstrap import interpreter
 
-    has_packages = interpreter.has_packages(group)
-    python = sys.executable if has_packages else _python_of(group, arguments)
-    interpreter.become([python, *arguments])
+    if interpreter.has_packages(group):
+        interpreter.become([sys.executable, *arguments])
+    interpreter.enter(_python_of(group, arguments), arguments)
 
 
-def _python_of(group: str, arguments: Sequence[str]) -> str:
+def _python_of(group: str, arguments: Sequence[str]) -> Path:
     import os
 
     from devstack.bootstrap import interpreter
@@ -92,4 +93,4 @@ def _python_of(group: str, arguments: Sequence[str]) -> str:
 
         offline = "--offline" in arguments
         python = environment.make_environment(group, os.environ, offline=offline)
-    return str(python)
+    return python

@@ -16,6 +16,8 @@ MARKER = "devstack-environment.json"
 _LOCKS = Path(__file__).parent / "locks"
 _LAYOUT = "1"
 """Raised when environments are filled in another way."""
+_ENTERED = "DEVSTACK_ENTERED"
+"""The process, which a start again keeps, and the interpreter it was started in."""
 
 
 class BootstrapFailed(Exception):
@@ -33,7 +35,7 @@ def has_packages(group: str) -> bool:
     distribution, whose installer saw to its dependencies. Packages that merely happen to be
     importable (a Linux distribution's old pydantic) do not count.
     """
-    if _is_private(Path(sys.prefix), group):
+    if _is_whole(Path(sys.prefix), group):
         return True
     return group == "runtime" and any(_has_distribution(entry) for entry in sys.path if entry)
 
@@ -42,7 +44,7 @@ def ready_python(group: str, environment: Mapping[str, str]) -> Path | None:
     """The interpreter of the private environment, where that was made."""
     place = environment_folder(group, environment)
     python = place / "bin" / "python"
-    return python if (place / MARKER).is_file() and python.exists() else None
+    return python if _is_whole(place, group) and python.exists() else None
 
 
 def environment_folder(group: str, environment: Mapping[str, str]) -> Path:
@@ -90,6 +92,22 @@ def module_command(module: str) -> tuple[str, ...]:
     return (sys.executable, "-I", "-c", code)
 
 
+def enter(python: Path, arguments: Sequence[str]) -> NoReturn:
+    """Replace this process by `python ARGUMENTS`, once: where it comes back here, it never ends.
+
+    Raises `BootstrapFailed`.
+    """
+    mark = f"{os.getpid()} {python}"
+    if os.environ.get(_ENTERED) == mark:
+        place = python.parent.parent
+        raise BootstrapFailed(
+            f"cannot use devstack's private environment {place}: its Python does not have its packages",
+            f"remove it: rm -r {place}",
+        )
+    os.environ[_ENTERED] = mark
+    become([str(python), *arguments])
+
+
 def become(argv: Sequence[str]) -> NoReturn:
     """Replace this process."""
     sys.stdout.flush()
@@ -97,12 +115,17 @@ def become(argv: Sequence[str]) -> NoReturn:
     os.execv(argv[0], list(argv))  # noqa: S606 - the same command again, in another interpreter
 
 
-def _is_private(prefix: Path, group: str) -> bool:
-    """Whether `prefix` is a private environment of the current lock; dev holds runtime too."""
+def _is_whole(prefix: Path, group: str) -> bool:
+    """Whether `prefix` is a private environment of the current lock; dev holds runtime too.
+
+    Asked from within and from without, so that both say the same of one that a power cut emptied.
+    """
     try:
         marker = json.loads((prefix / MARKER).read_text("utf-8"))
         made_for = str(marker["group"])
-        is_current = marker["lock"] == lock_digest(made_for)
+        is_current = marker["lock"] == lock_digest(made_for) and (
+            "home" in (prefix / "pyvenv.cfg").read_text("utf-8")
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return False
     return is_current and (made_for == group or (made_for, group) == ("dev", "runtime"))

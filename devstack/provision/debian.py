@@ -5,6 +5,7 @@ proxies, but on lists and a cache of ours; `dpkg-deb -x` unpacks. No root, no ma
 no service. What the system already has is not fetched again.
 """
 
+import asyncio
 import hashlib
 import json
 import os
@@ -194,7 +195,7 @@ async def _unpack(
     digest = hashlib.sha256(" ".join(archive.name for archive in archives).encode()).hexdigest()
     place = settings.cache / "tools" / f"mariadb-{version}-{digest[:8]}"
     if _read(entry, place, CACHE) is None:  # else the one asked for is another, and this may run
-        move_into_place(made, place)
+        await asyncio.to_thread(move_into_place, made, place)
 
 
 def _variables(settings: Settings) -> dict[str, str]:

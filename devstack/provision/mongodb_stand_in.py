@@ -4,6 +4,7 @@ It is never imported and shares no packages with devstack. The environment is ma
 lock with hashes, under another name, and renamed when it was seen to start.
 """
 
+import asyncio
 import hashlib
 import json
 import sys
@@ -138,7 +139,7 @@ async def _make(
         "sha256": hashlib.sha256(listing.read_bytes()).hexdigest(),
     }
     (made / _MANIFEST).write_text(json.dumps(manifest), "utf-8")
-    move_into_place(made, place)
+    await asyncio.to_thread(move_into_place, made, place)
 
 
 async def _interpreter(

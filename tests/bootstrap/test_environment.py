@@ -111,6 +111,7 @@ def test_packages_are_found_by_the_marker_of_the_current_lock_only(
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
     monkeypatch.setattr(sys, "path", [])
 
+    (tmp_path / "pyvenv.cfg").write_text("home = /usr/bin\n")
     assert not interpreter.has_packages("runtime")
     interpreter.write_marker(tmp_path, "runtime")
     assert interpreter.has_packages("runtime")
@@ -119,6 +120,60 @@ def test_packages_are_found_by_the_marker_of_the_current_lock_only(
     assert interpreter.has_packages("runtime")
     (tmp_path / interpreter.MARKER).write_text(json.dumps({"group": "dev", "lock": "old"}))
     assert not interpreter.has_packages("runtime")
+
+
+def environment_made_by(python: Path, cache_home: Path, start: str) -> Path:
+    """A private environment as that interpreter would name it, whose `bin/python` is a script."""
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); from pathlib import Path; "
+        "from devstack.bootstrap import interpreter; "
+        f"place = interpreter.environment_folder('runtime', {{'XDG_CACHE_HOME': {str(cache_home)!r}}}); "
+        "place.mkdir(parents=True); interpreter.write_marker(place, 'runtime'); print(place)"
+    )
+    answer = subprocess.run([python, "-c", code], capture_output=True, check=True, text=True)
+    place = Path(answer.stdout.strip())
+    (place / "pyvenv.cfg").write_text("home = /usr/bin\n")
+    (place / "bin").mkdir()
+    (place / "bin" / "python").write_text(start)
+    (place / "bin" / "python").chmod(0o755)
+    return place
+
+
+@pytest.mark.parametrize("emptied", ["pyvenv.cfg", interpreter.MARKER])
+def test_what_a_power_cut_emptied_is_no_environment_to_anybody(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, emptied: str
+) -> None:
+    environment = {"XDG_CACHE_HOME": str(tmp_path)}
+    place = environment_made_by(Path(sys.executable), tmp_path, "#!/bin/sh\n")
+    monkeypatch.setattr(sys, "prefix", str(place))
+    monkeypatch.setattr(sys, "path", [])
+    assert interpreter.ready_python("runtime", environment) == place / "bin" / "python"
+    assert interpreter.has_packages("runtime")
+
+    (place / emptied).write_text("")
+
+    assert interpreter.ready_python("runtime", environment) is None
+    assert not interpreter.has_packages("runtime")
+
+
+def test_a_command_starts_itself_again_once_and_not_for_ever(tmp_path: Path) -> None:
+    require_system_python()
+    start = f'#!/bin/sh\nexec {SYSTEM_PYTHON} "$@"\n'
+    place = environment_made_by(SYSTEM_PYTHON, tmp_path, start)
+
+    done = subprocess.run(
+        [SYSTEM_PYTHON, "-m", "devstack", "validate"],
+        cwd=ROOT,
+        env=bare_environment(tmp_path, XDG_CACHE_HOME=str(tmp_path)),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+
+    assert done.returncode == 1
+    assert f"cannot use devstack's private environment {place}" in done.stderr
+    assert f"hint: remove it: rm -r {place}" in done.stderr
 
 
 def test_an_installed_devstack_makes_no_environment(
