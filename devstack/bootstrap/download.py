@@ -7,7 +7,7 @@ never used; the error names what was expected and what came.
 import hashlib
 import http.client
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import assert_never
 
@@ -22,7 +22,7 @@ _FRUITLESS_TRIES = 5
 """In a row without a byte; any progress starts the count again."""
 
 
-class FileRefused(Exception):
+class FileRefused(FetchFailed):
     """What came is not the locked file; it was deleted."""
 
 
@@ -45,24 +45,36 @@ def fetch(
     web = web or Web(settings)
     part = folder / f"{wheel.sha256[:16]}.part"
     done = folder / wheel.file_name
-    missing: list[str] = []
-    for place in places_of(package, wheel, settings, web, stop):
+    failures: list[FetchFailed] = []
+    for place in places_of(package, wheel, settings, web, stop, failures):
         stop.check()
         try:
             match place:
                 case LocalFile(path):
-                    shutil.copyfile(path, part)
+                    _copy(path, part)
                     _check(part, wheel, str(path))
                 case RemoteFile(url):
                     _fetch_url(web, url, wheel, part, on_bytes, stop, first_pause_seconds)
                 case _:
                     assert_never(place)
-        except NotThere as exc:
-            missing.append(str(exc))
+        except FetchFailed as exc:
+            failures.append(exc)
             continue
+        except OSError:  # a full disk: what was begun only takes more of it
+            part.unlink(missing_ok=True)
+            raise
         part.rename(done)
         return done
-    raise _nowhere(package, wheel, settings, missing)
+    raise _nowhere(package, wheel, settings, failures)
+
+
+def _copy(path: Path, part: Path) -> None:
+    try:
+        source = path.open("rb")
+    except OSError as exc:
+        raise FetchFailed(f"cannot read {path}: {exc.strerror}") from exc
+    with source, part.open("wb") as sink:
+        shutil.copyfileobj(source, sink)
 
 
 def _fetch_url(
@@ -116,14 +128,7 @@ def _transfer(
             if response.status != 200:
                 part.unlink(missing_ok=True)
                 raise FetchFailed(f"cannot continue {without_credentials(url)}", is_temporary=True)
-        try:
-            _store(response, part, start, wheel, url, on_bytes, stop)
-        except (OSError, http.client.HTTPException) as exc:
-            raise FetchFailed(
-                f"cannot fetch {without_credentials(url)}: {exc or type(exc).__name__}",
-                "check the network, or the proxy (HTTPS_PROXY) setting",
-                is_temporary=True,
-            ) from exc
+        _store(response, part, start, wheel, url, on_bytes, stop)
 
 
 def _continues(response: http.client.HTTPResponse, start: int) -> bool:
@@ -141,10 +146,11 @@ def _store(
     stop: Stop,
 ) -> None:
     announced = response.headers.get("Content-Length")
+    end = start + int(announced) if announced is not None else None
     have = start
     with part.open("r+b" if start else "wb") as sink:
         sink.seek(start)
-        while chunk := response.read(_CHUNK):
+        while have != end and (chunk := _read(response, url)):
             have += len(chunk)
             if have > wheel.size:
                 part.unlink()
@@ -152,8 +158,24 @@ def _store(
             sink.write(chunk)
             on_bytes(have)
             stop.check()
-    if announced is not None and have < start + int(announced):
-        raise http.client.IncompleteRead(b"", start + int(announced) - have)
+    if end is not None and have < end:
+        raise _broken(url, f"the connection ended {end - have} bytes early")
+
+
+def _read(response: http.client.HTTPResponse, url: str) -> bytes:
+    """What has come, at least a byte; nothing at the end."""
+    try:
+        return response.read1(_CHUNK)
+    except (OSError, http.client.HTTPException) as exc:
+        raise _broken(url, str(exc) or type(exc).__name__) from exc
+
+
+def _broken(url: str, reason: str) -> FetchFailed:
+    return FetchFailed(
+        f"cannot fetch {without_credentials(url)}: {reason}",
+        "check the network, or the proxy (HTTPS_PROXY) setting",
+        is_temporary=True,
+    )
 
 
 def _check(part: Path, wheel: Wheel, source: str) -> None:
@@ -181,8 +203,19 @@ def _other_size(wheel: Wheel, got: str, source: str) -> FileRefused:
 
 
 def _nowhere(
-    package: Package, wheel: Wheel, settings: IndexSettings, missing: list[str]
+    package: Package,
+    wheel: Wheel,
+    settings: IndexSettings,
+    failures: Sequence[FetchFailed],
 ) -> FetchFailed:
+    """One error for all places: what was wrong with each, else that none has the file."""
+    wrong = [failure for failure in failures if not isinstance(failure, NotThere)]
+    if len(wrong) == 1:
+        return wrong[0]
+    if wrong:
+        reasons = "".join(f"\n- {reason}" for reason in dict.fromkeys(map(str, wrong)))
+        hint = next((failure.hint for failure in wrong if failure.hint), "")
+        return FetchFailed(f"cannot fetch {wheel.file_name} from any place{reasons}", hint)
     if settings.offline:
         return FetchFailed(
             f"cannot fetch {wheel.file_name}: offline, and it is in no find-links folder",
@@ -192,5 +225,5 @@ def _nowhere(
     asked = "no index is allowed" if settings.no_index else ", ".join(names) + " lack it"
     origin = f" (set by {settings.index_origin})" if settings.index_origin else ""
     hint = f"let your mirror carry {package.name} {package.version}{origin}"
-    detail = f"\n{missing[-1]}" if missing else ""
+    detail = f"\n{failures[-1]}" if failures else ""
     return FetchFailed(f"cannot fetch {wheel.file_name}: {asked}{detail}", hint)

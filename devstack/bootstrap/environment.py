@@ -22,7 +22,6 @@ from devstack.bootstrap.cache import (
     scratch_folder,
     told,
 )
-from devstack.bootstrap.download import FileRefused
 from devstack.bootstrap.index_settings import (
     IndexSettings,
     SettingsUnreadable,
@@ -65,7 +64,7 @@ def make_environment(group: str, environment: Mapping[str, str], *, offline: boo
             seconds = line.seconds
     except (FetchFailed, CacheUnusable) as exc:
         raise _failed(exc, exc.hint) from exc
-    except (FileRefused, SettingsUnreadable, LockDamaged) as exc:
+    except (SettingsUnreadable, LockDamaged) as exc:
         raise _failed(exc) from exc
     except OSError as exc:
         raise _failed(*told(exc, cache_folder(environment))) from exc

@@ -33,24 +33,36 @@ class RemoteFile:
 
 
 def places_of(
-    package: Package, wheel: Wheel, settings: IndexSettings, web: Web, stop: Stop
+    package: Package,
+    wheel: Wheel,
+    settings: IndexSettings,
+    web: Web,
+    stop: Stop,
+    failures: list[FetchFailed],
 ) -> Iterator[LocalFile | RemoteFile]:
     """Every place that claims to have the file, best first; pages are read only when reached.
 
-    Raises `FetchFailed` when an index cannot be asked; an index without the file is passed over.
+    A page that cannot be read is passed over, and why is added to `failures`; the caller adds why
+    a place was not good.
     """
     for link in settings.find_links:
-        yield from _linked(link, wheel, settings, web, stop)
+        try:
+            yield from _linked(link, wheel, settings, web, stop)
+        except FetchFailed as exc:
+            failures.append(exc)
     if settings.no_index or settings.offline:
         return
     for index in indexes(settings, package.index):
         if _same_index(index, package.index):
+            before = len(failures)
             yield RemoteFile(wheel.url)
+            if any(not isinstance(failure, NotThere) for failure in failures[before:]):
+                continue  # its page leads to the same file
         page = f"{index.rstrip('/')}/{re.sub(r'[-_.]+', '-', package.name).lower()}/"
         try:
             yield from _on_page(page, wheel, web, stop)
-        except NotThere:
-            continue
+        except FetchFailed as exc:
+            failures.append(exc)
 
 
 def indexes(settings: IndexSettings, default: str) -> tuple[str, ...]:
@@ -71,10 +83,7 @@ def _linked(
         if unquote(parts.path.rsplit("/", 1)[-1]) == wheel.file_name:
             yield RemoteFile(link)
             return
-        try:
-            yield from _on_page(link, wheel, web, stop)
-        except NotThere:
-            return
+        yield from _on_page(link, wheel, web, stop)
         return
     path = Path(url2pathname(parts.path) if parts.scheme == "file" else link).expanduser()
     file = path / wheel.file_name if path.is_dir() else path

@@ -5,7 +5,6 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from devstack.bootstrap.download import FileRefused
 from devstack.bootstrap.index_settings import read_index_settings
 from devstack.bootstrap.tool_cache import WheelTool
 from devstack.bootstrap.tool_install import Phase, install_tool
@@ -30,8 +29,6 @@ async def install(
         )
     except FetchFailed as exc:
         raise ToolUnavailable(f"cannot bring {what}: {exc}{found}", exc.hint or hint) from exc
-    except FileRefused as exc:
-        raise ToolUnavailable(f"cannot bring {what}: {exc}{found}") from exc
 
 
 class ThreadReports:

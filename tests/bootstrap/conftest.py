@@ -1,5 +1,6 @@
 """A package index on 127.0.0.1 that serves one small wheel, well or badly."""
 
+import contextlib
 import hashlib
 import io
 import json
@@ -21,7 +22,16 @@ FILE_NAME = "small_tool-1.2.3-py3-none-any.whl"
 LOCKED_INDEX = "https://locked.invalid/simple"
 
 Behaviour = Literal[
-    "well", "tampered", "truncated", "short", "breaks", "redirects", "loops", "fails", "missing"
+    "well",
+    "tampered",
+    "truncated",
+    "short",
+    "breaks",
+    "redirects",
+    "loops",
+    "fails",
+    "missing",
+    "trickles",
 ]
 
 
@@ -37,6 +47,8 @@ class Index:
     asked: list[str] = field(default_factory=list)
     ranges: list[str | None] = field(default_factory=list)
     failures_left: int = 0
+    goes_on: threading.Event = field(default_factory=threading.Event)
+    """What a server that trickles waits for after its first thousand bytes."""
 
     @property
     def url(self) -> str:
@@ -90,6 +102,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.index.failures_left > 0:
             self.index.failures_left -= 1
             return self._answer(503, b"")
+        if self.path.startswith("/forbidden/"):
+            return self._answer(403, b"")
         if self.path == "/simple/small-tool/":
             return self._page()
         if self.path.startswith("/files/"):
@@ -126,6 +140,8 @@ class _Handler(BaseHTTPRequestHandler):
                 return self._answer(302, b"", {"Location": "/files/elsewhere/" + FILE_NAME})
             case "loops":
                 return self._answer(302, b"", {"Location": self.path})
+            case "trickles":
+                return self._trickle(content)
             case "fails":
                 return self._answer(404, b"")
 
@@ -136,6 +152,16 @@ class _Handler(BaseHTTPRequestHandler):
         start = int(given[6:].split("-")[0])
         span = f"bytes {start}-{len(content) - 1}/{len(content)}"
         return self._answer(206, content[start:], {"Content-Range": span})
+
+    def _trickle(self, content: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content[:1000])
+        if self.index.goes_on.wait(20):
+            with contextlib.suppress(ConnectionError):  # who gave up has hung up
+                self.wfile.write(content[1000:])
+        self.close_connection = True
 
     def _broken(self, content: bytes, start: int, end: int) -> None:
         """Announces all from `start`, sends up to `end`, hangs up."""

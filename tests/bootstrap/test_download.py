@@ -35,6 +35,7 @@ class Served(Protocol):
     asked: list[str]
     ranges: list[str | None]
     failures_left: int
+    goes_on: threading.Event
 
     @property
     def url(self) -> str: ...
@@ -157,8 +158,10 @@ def test_k10_a_tampered_file_in_a_folder_of_the_users_is_refused_and_left_there(
     theirs = folder / package.wheels[0].file_name
     theirs.write_bytes(index.content[:-1] + b"!")
 
+    settings = IndexSettings(find_links=(str(folder),), no_index=True)
+
     with pytest.raises(FileRefused, match="not the locked one"):
-        fetch(package, package.wheels[0], IndexSettings(find_links=(str(folder),)), downloads)
+        fetch(package, package.wheels[0], settings, downloads)
 
     assert left_in(downloads) == []
     assert theirs.exists()
@@ -214,6 +217,117 @@ def test_an_index_without_the_file_is_passed_over_for_the_next(
     settings = IndexSettings(index=empty, extra_indexes=(index.url,))
 
     assert fetch(package, package.wheels[0], settings, downloads).is_file()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        IndexSettings(find_links=("http://127.0.0.1:9/wheels/",)),
+        IndexSettings(extra_indexes=("http://127.0.0.1:9/simple",)),
+        IndexSettings(extra_indexes=("http://127.0.0.1:{port}/forbidden",)),
+        IndexSettings(find_links=("{folder}",)),
+    ],
+    ids=["a dead page", "a dead index", "an index that refuses access", "another file"],
+)
+def test_a_bad_source_is_passed_over_for_the_next(
+    index: Served, package: Package, downloads: Path, tmp_path: Path, bad: IndexSettings
+) -> None:
+    folder = tmp_path / "wheels"
+    folder.mkdir()
+    (folder / package.wheels[0].file_name).write_bytes(index.content[:-1] + b"!")
+    indexes = tuple(url.format(port=index.port) for url in bad.extra_indexes)
+    settings = IndexSettings(
+        index=indexes[0] if indexes else index.url,
+        extra_indexes=(index.url,),
+        find_links=tuple(link.format(folder=folder) for link in bad.find_links),
+    )
+
+    file = fetch(package, package.wheels[0], settings, downloads, first_pause_seconds=0.01)
+
+    assert file.read_bytes() == index.content
+
+
+def test_when_all_sources_are_bad_the_error_tells_what_each_said(
+    index: Served, package: Package, downloads: Path, tmp_path: Path
+) -> None:
+    index.behaviour = "tampered"
+    settings = IndexSettings(
+        index=f"http://127.0.0.1:{index.port}/forbidden", extra_indexes=(index.url,)
+    )
+
+    with pytest.raises(FetchFailed) as failure:
+        fetch(package, package.wheels[0], settings, downloads)
+
+    assert "/forbidden/small-tool/: the server refuses access (403)" in str(failure.value)
+    assert "its content is not the locked one" in str(failure.value)
+    assert "netrc" in failure.value.hint
+    assert left_in(downloads) == []
+
+
+def test_the_locks_own_index_is_asked_once_where_it_cannot_be_reached(
+    index: Served, package: Package, downloads: Path
+) -> None:
+    """Its page would only be as unreachable as its file, and take as long."""
+    index.failures_left = 100
+    here = f"http://127.0.0.1:{index.port}"
+    wheel = replace(package.wheels[0], url=f"{here}/files/{package.wheels[0].file_name}")
+    locked_here = replace(package, index=index.url, wheels=(wheel,))
+
+    with pytest.raises(FetchFailed, match="the server says 503"):
+        fetch(locked_here, wheel, IndexSettings(), downloads, first_pause_seconds=0.01)
+
+    assert set(index.asked) == {f"/files/{wheel.file_name}"}
+
+
+def test_a_full_disk_is_told_as_such_at_once_and_the_part_is_removed(
+    index: Served, package: Package, from_index: IndexSettings, downloads: Path
+) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full, which stands for a full disk")
+    part = downloads / f"{package.wheels[0].sha256[:16]}.part"
+    part.symlink_to("/dev/full")
+
+    with pytest.raises(OSError, match="No space left on device"):
+        fetch(package, package.wheels[0], from_index, downloads)
+
+    assert list(downloads.iterdir()) == []
+    assert index.downloads == 1
+
+
+def test_bytes_of_a_slow_line_are_told_as_they_come(
+    index: Served, package: Package, from_index: IndexSettings, downloads: Path
+) -> None:
+    index.behaviour = "trickles"
+    told: list[int] = []
+
+    def tell(done: int) -> None:
+        told.append(done)
+        index.goes_on.set()
+
+    fetch(package, package.wheels[0], from_index, downloads, on_bytes=tell)
+
+    assert (told[0], told[-1]) == (1000, len(index.content))
+    assert index.downloads == 1
+
+
+def test_a_fetch_over_a_slow_line_ends_when_its_caller_gives_up(
+    index: Served, package: Package, from_index: IndexSettings, downloads: Path
+) -> None:
+    index.behaviour = "trickles"
+    stop = Stop()
+
+    with pytest.raises(Stopped):
+        fetch(
+            package,
+            package.wheels[0],
+            from_index,
+            downloads,
+            on_bytes=lambda _done: stop.set(),
+            stop=stop,
+        )
+
+    assert not index.goes_on.is_set()
+    index.goes_on.set()
 
 
 def test_when_no_index_has_the_file_the_error_names_them_without_passwords(
