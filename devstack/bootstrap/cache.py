@@ -80,6 +80,7 @@ def move_into_place(made: Path, place: Path) -> None:
 
     Only for the holder of the place's lock, who has seen that what lies there cannot be used.
     """
+    made.chmod(0o755)  # others in a shared group may not write what is run
     _to_disk(made)
     remove_tree(place)
     made.rename(place)

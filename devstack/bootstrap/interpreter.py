@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from devstack.bootstrap.ownership import is_ours
+
 MARKER = "devstack-environment.json"
 _LOCKS = Path(__file__).parent / "locks"
 _LAYOUT = "1"
@@ -44,7 +46,7 @@ def ready_python(group: str, environment: Mapping[str, str]) -> Path | None:
     """The interpreter of the private environment, where that was made."""
     place = environment_folder(group, environment)
     python = place / "bin" / "python"
-    return python if _is_whole(place, group) and python.exists() else None
+    return python if is_ours(place) and _is_whole(place, group) and python.exists() else None
 
 
 def environment_folder(group: str, environment: Mapping[str, str]) -> Path:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from devstack.bootstrap.lockfile import Package, Wheel
+from devstack.bootstrap.ownership import is_ours
 
 MANIFEST = "devstack-tool.json"
 
@@ -31,8 +32,10 @@ class WheelTool:
 
 
 def cached_tool(tool: WheelTool, cache: Path) -> Mapping[str, Path] | None:
-    """The tool's programs where the cache has them unchanged, else None."""
+    """The tool's programs where the cache has them unchanged and ours, else None."""
     folder = cache / "tools" / tool.folder_name
+    if not is_ours(folder):
+        return None
     try:
         manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
         programs = {name: folder / manifest["programs"][name]["path"] for name in tool.programs}

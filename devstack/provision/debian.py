@@ -17,6 +17,7 @@ from pathlib import Path
 
 from devstack.bootstrap.cache import move_into_place
 from devstack.bootstrap.index_settings import read_index_settings
+from devstack.bootstrap.ownership import is_ours
 from devstack.provision.catalog import Entry
 from devstack.provision.held_place import held_place
 from devstack.provision.path_lookup import find_on_path
@@ -146,6 +147,8 @@ def _cached(entry: Entry, wanted: str | None, cache: Path, origin: str) -> Tool 
 
 
 def _read(entry: Entry, folder: Path, origin: str) -> Tool | None:
+    if not is_ours(folder):
+        return None
     try:
         manifest = json.loads((folder / _MANIFEST).read_text("utf-8"))
         binaries = {name: folder / path for name, path in manifest["programs"].items()}

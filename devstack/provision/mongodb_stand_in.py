@@ -15,6 +15,7 @@ from devstack.bootstrap.cache import move_into_place
 from devstack.bootstrap.index_settings import read_index_settings, variables_for_uv
 from devstack.bootstrap.interpreter import lock_digest
 from devstack.bootstrap.lockfile import Package, find_package, read_lock, requirements
+from devstack.bootstrap.ownership import is_ours
 from devstack.bootstrap.platform_tags import pick_wheel, this_machine
 from devstack.provision.catalog import ENTRIES, Entry
 from devstack.provision.held_place import held_place
@@ -76,7 +77,7 @@ def _read(entry: Entry, wanted: str | None, place: Path, origin: str) -> Tool | 
         version = str(json.loads((place / _MANIFEST).read_text("utf-8"))["version"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    if not python.exists():  # the interpreter it was made with is gone
+    if not is_ours(place) or not python.exists():  # the interpreter it was made with is gone
         return None
     asked = f"MongoDB {wanted}" if wanted else "MongoDB"
     return Tool(

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 import os
 import shutil
 import threading
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from devstack.bootstrap.index_settings import read_index_settings
+from devstack.bootstrap.interpreter import lock_digest
 from devstack.bootstrap.lockfile import find_package, read_lock
 from devstack.bootstrap.platform_tags import pick_wheel, this_machine
 from devstack.bootstrap.web import FetchFailed, Web
@@ -269,6 +271,39 @@ def test_a_cached_mariadb_that_was_cut_short_is_unpacked_again_once(
     assert again.origin == "debian packages"
     assert "-MariaDB" in version_of(again, "mariadbd", "--version", steps=steps)
     assert asyncio.run(find_all(("mysql",), steps, settings))["mysql"].origin == "cache"
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "program"),
+    [
+        ("mongodb", f"secantusdb-{lock_digest('secantusdb')[:8]}", "bin/python"),
+        ("mariadb", "mariadb-10.11.19-0123", "usr/sbin/mariadbd"),
+    ],
+)
+def test_a_cached_server_that_others_can_write_is_not_run(
+    steps: Any, settings: Settings, tmp_path: Path, name: str, place: str, program: str
+) -> None:
+    if name == "mariadb" and Path("/usr/sbin/mariadbd").exists():
+        pytest.skip("this machine has its own MariaDB")
+    offline = replace(settings, offline=True, environment={"HOME": str(tmp_path)})
+    root = settings.cache / "tools" / place
+    (root / program).parent.mkdir(parents=True)
+    (root / program).write_bytes(b"")
+    manifest = {
+        "version": "10.11.19",
+        "programs": {"mariadbd": program},
+        "libraries": [],
+        "size": 0,
+    }
+    (root / "devstack-tool.json").write_text(json.dumps(manifest))
+    for folder in (root, root.parent, root.parent.parent):
+        folder.chmod(0o755)
+    assert asyncio.run(find_all((name,), steps, offline))[name].origin == "cache"
+
+    root.chmod(0o777)
+
+    with pytest.raises(ToolUnavailable, match="offline"):
+        asyncio.run(find_all((name,), steps, offline))
 
 
 def a_tool(root: Path) -> Tool:
