@@ -209,7 +209,7 @@ def _take_pip(values: _Values, key: str, text: str, origin: str) -> None:
 def _uv_values(environment: Mapping[str, str]) -> _Values:
     values = _Values()
     for path in _uv_files(environment):
-        _take_uv_file(values, path)
+        _take_uv_file(values, path, environment)
     for variable in ("UV_INDEX_URL", "UV_DEFAULT_INDEX"):
         if environment.get(variable):
             name, url = _named(environment[variable])
@@ -243,7 +243,7 @@ def _uv_files(environment: Mapping[str, str]) -> Iterator[Path]:
     yield _config_home(environment, home) / "uv" / "uv.toml"
 
 
-def _take_uv_file(values: _Values, path: Path) -> None:
+def _take_uv_file(values: _Values, path: Path, environment: Mapping[str, str]) -> None:
     try:
         document = tomllib.loads(path.read_text("utf-8"))
     except OSError:
@@ -264,10 +264,11 @@ def _take_uv_file(values: _Values, path: Path) -> None:
     for index in indexes if isinstance(indexes, list) else []:
         if not isinstance(index, dict) or not isinstance(url := index.get("url"), str):
             continue
+        url = _with_credentials(str(index.get("name", "")), url, environment)
         if index.get("default") is True:
             values.name_index(url, str(path))
         elif index.get("explicit") is not True:
-            values.extra = (*values.extra, url.rstrip("/"))
+            values.extra = (*values.extra, url)
 
 
 def _named(word: str) -> tuple[str, str]:

@@ -12,6 +12,7 @@ import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import IO
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
@@ -86,7 +87,7 @@ class Web:
             request.add_unredirected_header("Authorization", account)
         opener = urllib.request.OpenerDirector()
         handlers: list[urllib.request.BaseHandler] = [
-            urllib.request.ProxyHandler(self._proxies(urlsplit(url).hostname or "")),
+            urllib.request.ProxyHandler(self._proxies(url)),
             urllib.request.HTTPHandler(),
         ]
         if request.type == "https":
@@ -116,10 +117,18 @@ class Web:
                 f"name an https address, or trust the host: PIP_TRUSTED_HOST={host}",
             )
 
-    def _proxies(self, host: str) -> dict[str, str]:
-        return (
-            {} if _is_direct(host, self._settings.no_proxy) else dict(self._settings.proxies or {})
-        )
+    def _proxies(self, url: str) -> dict[str, str]:
+        proxies = dict(self._settings.proxies or {})
+        if not proxies or _is_direct(url, self._settings.no_proxy):
+            return {}
+        proxy = proxies.get(urlsplit(url).scheme, "")
+        if proxy.startswith("socks"):
+            raise FetchFailed(
+                f"cannot fetch {without_credentials(url)}: {without_credentials(proxy)} is a SOCKS "
+                "proxy, and devstack speaks to HTTP proxies only",
+                "name an HTTP proxy: HTTPS_PROXY=http://host:port",
+            )
+        return proxies
 
     def _tls(self) -> ssl.SSLContext:
         if self._context is None:
@@ -211,10 +220,28 @@ def _unreachable(shown: str, reason: object) -> FetchFailed:
     )
 
 
-def _is_direct(host: str, no_proxy: str) -> bool:
-    """Whether `no_proxy` names the host, or a domain it lies in."""
-    names = [name.strip().lstrip(".").lower() for name in no_proxy.split(",")]
-    return any(name in ("*", host) or (name and host.endswith(f".{name}")) for name in names)
+def _is_direct(url: str, no_proxy: str) -> bool:
+    """Whether `no_proxy` names the host, a domain or a network it lies in; perhaps with a port."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    entries = (entry.strip().lower() for entry in no_proxy.split(","))
+    return any(_covers(entry, host, port) for entry in entries if entry)
+
+
+def _covers(entry: str, host: str, port: int) -> bool:
+    if entry == "*":
+        return True
+    with suppress(ValueError):  # not a network, or the host is no number
+        return ipaddress.ip_address(host) in ipaddress.ip_network(entry, strict=False)
+    name, _, only_port = entry.rpartition(":") if entry.count(":") == 1 else (entry, "", "")
+    if entry.startswith("["):
+        name, _, only_port = entry[1:].partition("]")
+        only_port = only_port.removeprefix(":")
+    if only_port and only_port != str(port):
+        return False
+    name = name.removeprefix("*").lstrip(".")
+    return name != "" and (host == name or host.endswith(f".{name}"))
 
 
 def _is_loopback(host: str) -> bool:

@@ -1,6 +1,7 @@
 """A locked file arrives whole and unchanged, or is deleted and never used."""
 
 import base64
+import contextlib
 import hashlib
 import os
 import shutil
@@ -400,6 +401,66 @@ def test_a_proxy_is_used(index: Served, package: Package, downloads: Path) -> No
         fetch(package, package.wheels[0], settings, downloads)
 
     assert index.asked == ["http://mirror.invalid/simple/small-tool/"]
+
+
+@pytest.mark.parametrize(
+    ("no_proxy", "is_direct"),
+    [
+        ("", False),
+        ("other.invalid, 127.0.0.1", True),
+        ("127.0.0.0/8", True),
+        ("127.0.0.1/8", True),
+        ("10.0.0.0/8", False),
+        ("127.0.0.1:{port}", True),
+        ("127.0.0.1:1", False),
+        ("::1,fd00::/8,not/a/net,[::1]:{port},*", True),
+        ("::1,fd00::/8,not/a/net,[::1]:{port},x:y", False),
+    ],
+)
+def test_a_host_that_no_proxy_names_is_asked_directly(
+    index: Served, package: Package, downloads: Path, no_proxy: str, is_direct: bool
+) -> None:
+    settings = IndexSettings(
+        index=index.url,
+        proxies={"http": f"http://127.0.0.1:{index.port}"},
+        no_proxy=no_proxy.format(port=index.port),
+    )
+
+    with contextlib.suppress(FetchFailed):
+        fetch(package, package.wheels[0], settings, downloads)
+
+    assert index.asked[0].startswith("/simple/" if is_direct else "http://127.0.0.1:")
+
+
+@pytest.mark.parametrize(
+    ("host", "is_direct"),
+    [("a.corp.invalid", True), ("corp.invalid", True), ("notcorp.invalid", False)],
+)
+@pytest.mark.parametrize("entry", ["corp.invalid", ".corp.invalid", "*.Corp.invalid:80"])
+def test_a_domain_that_no_proxy_names_is_asked_directly(
+    host: str, is_direct: bool, entry: str
+) -> None:
+    proxies = {"http": "http://proxy.invalid:1"}
+    web = Web(IndexSettings(proxies=proxies, no_proxy=entry))
+
+    assert web._proxies(f"http://{host}/simple") == ({} if is_direct else proxies)
+
+
+def test_a_socks_proxy_is_refused_in_words_and_never_spoken_to_in_http(
+    index: Served, package: Package, downloads: Path
+) -> None:
+    settings = IndexSettings(
+        index="http://mirror.invalid/simple",
+        proxies={"http": f"socks5h://me:secret@127.0.0.1:{index.port}"},
+        trusted_hosts=("mirror.invalid",),
+    )
+
+    with pytest.raises(FetchFailed, match="SOCKS") as failure:
+        fetch(package, package.wheels[0], settings, downloads)
+
+    assert "HTTPS_PROXY=http://" in failure.value.hint
+    assert "secret" not in str(failure.value)
+    assert index.asked == []
 
 
 def test_a_fetch_ends_when_its_caller_gives_up(

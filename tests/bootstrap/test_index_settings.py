@@ -105,6 +105,21 @@ UV = 'index-url = "https://uv.invalid/simple"\n'
             "https://d.invalid/s",
             ("https://c.invalid/s",),
         ),
+        (
+            {
+                ".config/uv/uv.toml": (
+                    '[[index]]\nname = "corp"\nurl = "https://d.invalid/s"\ndefault = true\n'
+                    '[[index]]\nname = "more-of-it"\nurl = "https://c.invalid/s"\n'
+                )
+            },
+            {
+                "UV_INDEX_CORP_USERNAME": "me",
+                "UV_INDEX_CORP_PASSWORD": "p@ss",
+                "UV_INDEX_MORE_OF_IT_PASSWORD": "token",
+            },
+            "https://me:p%40ss@d.invalid/s",
+            ("https://:token@c.invalid/s",),
+        ),
     ],
 )
 def test_the_users_index_is_found_where_pip_and_uv_look(
