@@ -9,8 +9,10 @@ import signal
 import subprocess
 import sys
 import venv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from devstack.bootstrap.cache import (
     CacheUnusable,
@@ -59,7 +61,10 @@ def make_environment(group: str, environment: Mapping[str, str], *, offline: boo
         cache = cache_folder(environment)
         make_private_folder(cache)
         make_private_folder(place.parent)
-        with TerminalLine(sys.stderr, "making devstack's private environment") as line:
+        with (
+            _ended_by_signals(),
+            TerminalLine(sys.stderr, "making devstack's private environment") as line,
+        ):
             _make_once(group, place, cache, settings, environment, line)
             seconds = line.seconds
     except (FetchFailed, CacheUnusable) as exc:
@@ -70,6 +75,27 @@ def make_environment(group: str, environment: Mapping[str, str], *, offline: boo
         raise _failed(*told(exc, cache_folder(environment))) from exc
     sys.stderr.write(f"made devstack's private environment in {seconds:.1f} s ({place})\n")
     return place / "bin" / "python"
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """TERM and HUP end the work as an exception does: uv is ended with it, nothing half is left."""
+
+    def end(number: int, _frame: object) -> NoReturn:
+        sys.exit(128 + number)
+
+    changed = [  # what is ignored (nohup) stays so
+        number
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is signal.SIG_DFL
+    ]
+    for number in changed:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in changed:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _make_once(

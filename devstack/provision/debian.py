@@ -264,6 +264,7 @@ async def _write_manifest(
         [str(made / programs[_MAIN]), "--version"],
         title="start MariaDB for its version",
         env={"LD_LIBRARY_PATH": os.pathsep.join(str(made / path) for path in libraries)},
+        timeout_seconds=_TIMEOUT_SECONDS,
     )
     product, pattern = entry.on_path.products[0]
     match = pattern.search(result.output.decode("utf-8", "replace"))

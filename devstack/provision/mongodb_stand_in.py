@@ -35,6 +35,8 @@ from devstack.steps import StepFailed, StepRunner
 _LOCK = "secantusdb"
 _PYTHONS = ">=3.10 <3.14"
 _MANIFEST = "devstack-tool.json"
+_TIMEOUT_SECONDS = 600.0
+"""Of each step; a download over a slow line is the longest."""
 _GAPS = (  # what it answers wrongly, and what it refuses
     "an array inside a dotted path of an aggregation expression counts as missing "
     '({$sum: "$items.price"} is 0), $lookup through an array joins nothing, capped collections '
@@ -118,6 +120,7 @@ async def _make(
             title="make an environment for secantusdb",
             env=variables,
             cwd=scratch,
+            timeout_seconds=_TIMEOUT_SECONDS,
         )
         async with watched(steps, "install secantusdb", made):
             await steps.run(
@@ -125,12 +128,14 @@ async def _make(
                 title="install secantusdb",
                 env=variables,
                 cwd=scratch,
+                timeout_seconds=_TIMEOUT_SECONDS,
             )
             # Seen to start, and its bytecode written, before anybody waits for it.
             await steps.run(
                 [str(made / "bin" / "python"), "-I", "-m", "secantus", "--help"],
                 title="start secantusdb",
                 cwd=scratch,
+                timeout_seconds=_TIMEOUT_SECONDS,
             )
     except StepFailed as exc:
         hint = "run once without --offline" if settings.offline else entry.help

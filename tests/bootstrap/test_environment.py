@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -17,8 +18,11 @@ from devstack import bootstrap
 from devstack.bootstrap import interpreter
 from devstack.bootstrap.index_settings import read_index_settings
 from devstack.bootstrap.lockfile import find_package, read_lock
+from devstack.bootstrap.platform_tags import pick_wheel, this_machine
 from devstack.bootstrap.terminal_line import TerminalLine
+from devstack.bootstrap.tool_cache import MANIFEST, WheelTool
 from devstack.bootstrap.web import FetchFailed, Web
+from tests.support.processes import eventually, is_alive
 
 ROOT = Path(__file__).parents[2]
 SYSTEM_PYTHON = Path("/usr/bin/python3")
@@ -275,6 +279,59 @@ def test_two_checkouts_that_race_make_one_environment_and_a_third_call_makes_non
     ]
     again = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert again.stderr == ""
+
+
+def cached_uv_that_hangs(cache: Path, told: Path) -> None:
+    """A uv in the cache that writes its pid to `told` and then does nothing."""
+    package = find_package(read_lock("tools"), "uv")
+    wheel = pick_wheel(package.wheels, this_machine())
+    assert wheel is not None
+    tool = WheelTool("uv", package, wheel, {})
+    folder = cache / "tools" / tool.folder_name
+    folder.mkdir(parents=True)
+    for made in (folder, folder.parent, folder.parent.parent):
+        made.chmod(0o755)
+    program = folder / "uv"
+    program.write_text(f"#!/bin/sh\necho $$ > {told}.new; mv {told}.new {told}; exec sleep 600\n")
+    program.chmod(0o755)
+    recorded = {
+        "path": "uv",
+        "size": program.stat().st_size,
+        "mtime_ns": program.stat().st_mtime_ns,
+    }
+    manifest = {"sha256": wheel.sha256, "programs": {"uv": recorded}}
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_command_that_is_ended_while_it_makes_the_environment_leaves_nothing(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    require_system_python()
+    told = tmp_path / "pid"
+    cached_uv_that_hangs(tmp_path / ".cache" / "devstack", told)
+    command = subprocess.Popen(
+        [SYSTEM_PYTHON, "-m", "devstack", "validate"],
+        cwd=ROOT,
+        env=bare_environment(tmp_path),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    uv = 0
+    try:
+        uv = int(eventually(lambda: told.exists() and told.read_text()))
+
+        command.send_signal(number)
+
+        assert command.wait(timeout=20) == 128 + number
+        assert not is_alive(uv)
+        left = (tmp_path / ".cache" / "devstack" / "envs").iterdir()
+        assert [path.name for path in left if path.is_dir()] == []
+    finally:
+        command.kill()
+        command.wait()
+        if uv and is_alive(uv):
+            os.kill(uv, signal.SIGKILL)
 
 
 def test_on_a_terminal_the_line_changes_at_least_each_second() -> None:

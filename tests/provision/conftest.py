@@ -4,18 +4,35 @@ import os
 import platform
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from devstack.provision import Settings
+from devstack.steps import StepResult
 from tests.support.steps import SubprocessSteps
+
+
+class TimedSteps(SubprocessSteps):
+    """Lets no step pass that could take for ever: a service would be `preparing` until then."""
+
+    async def run(
+        self,
+        argv: Sequence[str],
+        *,
+        title: str,
+        timeout_seconds: float | None = None,
+        **more: Any,
+    ) -> StepResult:
+        assert timeout_seconds is not None, f"nothing ends the step {title}"
+        return await super().run(argv, title=title, timeout_seconds=timeout_seconds, **more)
 
 
 @pytest.fixture
 def steps() -> SubprocessSteps:
-    return SubprocessSteps()
+    return TimedSteps()
 
 
 @pytest.fixture

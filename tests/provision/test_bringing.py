@@ -68,7 +68,8 @@ async def find_all(names: tuple[str, ...], steps: Any, settings: Settings) -> di
 
 
 def version_of(tool: Tool, program: str, *arguments: str, steps: Any) -> str:
-    run = steps.run([str(tool.binaries[program]), *arguments], title="x", env=tool.env)
+    argv = [str(tool.binaries[program]), *arguments]
+    run = steps.run(argv, title="x", env=tool.env, timeout_seconds=60.0)
     return str(asyncio.run(run).output.decode())
 
 
