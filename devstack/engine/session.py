@@ -33,6 +33,7 @@ from devstack.engine.controller import Controller
 from devstack.engine.folders import Folders, read_jobs, write_jobs
 from devstack.engine.operations import ProbeTarget
 from devstack.engine.snapshot import Snapshot
+from devstack.engine.tidying import discard_unused
 from devstack.keeper.client import Command, KeeperClient, KeeperRefused, KeeperUnreachable
 from devstack.keeper.marks import boot_id
 from devstack.keeper.places import Places
@@ -296,8 +297,9 @@ class Session:
                 tending = tasks.create_task(self.engine.nginx.tend())
                 adopting = tasks.create_task(self._finish_adoption())
                 telling = tasks.create_task(self._tell_the_keeper())
+                tidying = tasks.create_task(discard_unused(self.controller, self.engine.sources))
                 await self.controller.run()
-                for task in (serving, adopting, telling, tending):
+                for task in (serving, adopting, telling, tending, tidying):
                     task.cancel()
             with contextlib.suppress(KeeperUnreachable, KeeperRefused):
                 await self.engine.link.client.shutdown()

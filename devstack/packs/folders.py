@@ -51,23 +51,26 @@ def discard(folder: Path) -> None:
     shutil.rmtree(folder, onerror=_make_writable_and_retry)
 
 
-def discard_unused(parent: Path, keep: Collection[Path]) -> tuple[Path, ...]:
-    """Remove the artifacts in `parent` that are not in `keep`, and what dead prepares left.
+def set_unused_aside(parent: Path, keep: Collection[Path]) -> tuple[Path, ...]:
+    """Take the names from the artifacts in `parent` that are not in `keep`; what to discard at leisure.
 
-    Only to be called while nothing is being prepared below `parent`.
+    Only to be called while nothing is being prepared below `parent`: what prepares made under
+    temporary names and left behind is among it.
     """
     if not parent.is_dir():
         return ()
     kept = {
-        parent / path.relative_to(parent).parts[0] for path in keep if path.is_relative_to(parent)
+        parent / path.relative_to(parent).parts[0]
+        for path in keep
+        if path != parent and path.is_relative_to(parent)
     }
-    unused = tuple(entry for entry in sorted(parent.iterdir()) if entry not in kept)
-    for entry in unused:
-        if entry.is_dir() and not entry.is_symlink():
-            discard(entry)
-        else:
-            entry.unlink(missing_ok=True)
-    return unused
+    aside: list[Path] = []
+    for entry in sorted(entry for entry in parent.iterdir() if entry.is_dir()):
+        if entry.name.startswith(TEMPORARY_PREFIX):
+            aside.append(entry)
+        elif entry not in kept:
+            aside.append(entry.rename(parent / f"{TEMPORARY_PREFIX}unused-{uuid4().hex[:8]}"))
+    return tuple(aside)
 
 
 def _make_writable_and_retry(

@@ -636,3 +636,94 @@ def test_a_line_in_the_log_is_found_across_reads(tmp_path: Path, places: Places)
             assert not world.log_has("web.1#99", web, "one")
 
     asyncio.run(scenario())
+
+
+# ── what prepare made ─────────────────────────────────────────────────────────────────────────
+
+
+def from_source(name: str, source: Path) -> Service:
+    source.mkdir()
+    (source / "main.py").write_text("if __name__ == '__main__':\n    print(0)\n")
+    return Service(name, Kind.SERVICE, SourceProgram(str(source)))
+
+
+def kept_of(folder: Path) -> tuple[list[str], list[str]]:
+    """Revisions with a record, and services with a folder of compiled files, each once for each."""
+    artifacts = folder / ".devstack" / "state" / "artifacts"
+    build = folder / ".devstack" / "build"
+    return (
+        sorted(file.stem for file in artifacts.iterdir()),
+        sorted(entry.name.rpartition("-")[0] for entry in build.iterdir()),
+    )
+
+
+def test_only_what_revisions_in_use_need_is_kept_of_what_prepare_made(
+    tmp_path: Path, places: Places
+) -> None:
+    web, other = from_source("web", tmp_path / "web"), from_source("other", tmp_path / "other")
+
+    async def scenario() -> None:
+        async with bench(tmp_path, places, web, other) as found:
+            await found.engine.runtime.prepare(other, "r1")
+            for number in (1, 2, 3):
+                (tmp_path / "web" / "main.py").write_text(
+                    f"if __name__ == '__main__':\n    print({number})\n"
+                )
+                await found.engine.runtime.prepare(web, f"r{number}")
+            (tmp_path / ".devstack" / "build" / ".making-go-1-abandoned").mkdir()
+            sources = found.engine.sources
+
+            await sources.discard_unused({"web": {"r1", "r3"}, "db": {"r1"}})
+            assert kept_of(tmp_path) == (
+                ["other-r1", "web-r1", "web-r3"],
+                ["pycache-other", "pycache-web", "pycache-web"],
+            )
+
+            await sources.discard_unused({"web": {"r3"}})
+            assert kept_of(tmp_path) == (
+                ["other-r1", "web-r3"],
+                ["pycache-other", "pycache-web"],
+            )
+            artifact = await found.engine.runtime.prepare(web, "r3")
+            order = StartOrder("web.1#1", web, 1, "r3", artifact)
+            launch = await sources.launch(order, found.engine.runtime.steps("web", "r3"))
+            (kept,) = (tmp_path / ".devstack" / "build").glob("pycache-web-*")
+            assert launch.env["PYTHONPYCACHEPREFIX"] == str(kept)
+
+    asyncio.run(scenario())
+
+
+def test_where_a_record_cannot_be_read_nothing_that_it_may_need_is_removed(
+    tmp_path: Path, places: Places
+) -> None:
+    web = from_source("web", tmp_path / "web")
+
+    async def scenario() -> None:
+        async with bench(tmp_path, places, web) as found:
+            await found.engine.runtime.prepare(web, "r1")
+            record = tmp_path / ".devstack" / "state" / "artifacts" / "web-r1.json"
+            record.write_text("")
+
+            await found.engine.sources.discard_unused({"web": {"r1"}})
+
+            assert kept_of(tmp_path) == (["web-r1"], ["pycache-web"])
+
+    asyncio.run(scenario())
+
+
+def test_a_folder_that_cannot_be_written_is_a_failed_preparation_with_the_reason(
+    tmp_path: Path, places: Places
+) -> None:
+    web = from_source("web", tmp_path / "web")
+
+    async def scenario() -> None:
+        async with bench(tmp_path, places, web) as found:
+            (tmp_path / ".devstack" / "build").write_text("in the way")
+
+            with pytest.raises(
+                PrepareFailed, match=r"cannot prepare web: .*build.*: Not a directory"
+            ):
+                await found.engine.runtime.prepare(web, "r1")
+            assert not found.engine.sources.is_preparing
+
+    asyncio.run(scenario())

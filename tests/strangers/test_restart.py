@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.commands.kit import KeepAlive, ask, current, edited
+from tests.commands.kit import KeepAlive, ask, current, edited, eventually
 from tests.support.stacks import StackUnderTest, copy_strangers, running
 
 
@@ -143,6 +143,30 @@ def test_a_compiled_service_scales_with_its_last_good_build_while_the_newest_doe
         assert ask(strangers.gateway, GO.path)[1] == {"rate": 1.25}
     strangers.devstack("restart", "rates")
     strangers.devstack("scale", "rates=file")
+
+
+@pytest.mark.parametrize("change", [GO, PYTHON], ids=lambda change: change.service)
+def test_after_restarts_only_what_the_running_revision_needs_is_left_on_disk(
+    strangers: StackUnderTest, change: Change
+) -> None:
+    state = strangers.folder / ".devstack"
+    build = {"rates": "go-*/rates", "ledger": "pycache-ledger-*"}[change.service]
+
+    with edited(strangers.folder / change.file, *change.good):
+        strangers.devstack("restart", change.service)
+        assert change.new in json.dumps(ask(strangers.gateway, change.path)[1])
+    strangers.devstack("restart", change.service)
+
+    def kept() -> tuple[int, int]:
+        records = (state / "state" / "artifacts").glob(f"{change.service}-*.json")
+        return len(list(records)), len(list((state / "build").glob(build)))
+
+    eventually(lambda: kept() == (1, 1), f"one revision is kept, not {kept()}")
+    eventually(lambda: not [*(state / "build").glob(".making-*")], "nothing half removed is left")
+    # what is kept is what new replicas start from
+    strangers.devstack("scale", f"{change.service}=4")
+    assert change.old in json.dumps(ask(strangers.gateway, change.path)[1])
+    strangers.devstack("scale", f"{change.service}=file")
 
 
 def test_restarting_a_database_recreates_it_and_keeps_its_data(strangers: StackUnderTest) -> None:

@@ -1,9 +1,10 @@
 """Programs that people write: prepared by their language's pack, started with its command or theirs."""
 
 import asyncio
+import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from devstack.packs.base import (
 )
 from devstack.packs.detect import all_packs, detect
 from devstack.packs.digest import DigestCache, source_digest
+from devstack.packs.folders import discard, set_unused_aside
 from devstack.packs.plain import PlainPack
 from devstack.provision.tool import Settings, ToolUnavailable
 from devstack.runtimes.base import PrepareFailed, StartOrder
@@ -40,9 +42,23 @@ class SourcePrograms:
     stack_folder: Path
     _prepared: dict[tuple[str, str], Prepared] = field(default_factory=dict)
     _digests: dict[str, DigestCache] = field(default_factory=dict)
+    _under_way: int = 0
+    """Preparations."""
 
     async def prepare(self, service: Service, revision: str, steps: KeeperSteps) -> Artifact:
         """Let the pack make the artifact. Raises `PrepareFailed` with file and line where known."""
+        self._under_way += 1
+        try:
+            return await self._prepare(service, revision, steps)
+        except OSError as error:  # a full disk, a folder that cannot be read
+            where = f"{error.filename}: " if error.filename else ""
+            raise PrepareFailed(
+                f"cannot prepare {service.name}: {where}{error.strerror or error}"
+            ) from error
+        finally:
+            self._under_way -= 1
+
+    async def _prepare(self, service: Service, revision: str, steps: KeeperSteps) -> Artifact:
         program = _program(service)
         try:
             pack = self._pack(service, steps)
@@ -165,8 +181,37 @@ class SourcePrograms:
 
     # ── across controllers ────────────────────────────────────────────────────────────────────
 
+    @property
+    def is_preparing(self) -> bool:
+        return self._under_way > 0
+
+    async def discard_unused(self, in_use: Mapping[str, Collection[str]]) -> None:
+        """Remove what only revisions that are not in use need, of the services that are named.
+
+        Only to be called while nothing is prepared. What belongs to a service that is not named
+        is kept: nobody has said yet which revisions of it are in use.
+        """
+        assert not self.is_preparing
+        kept: list[Path] = []
+        for file in sorted(self._records.glob("*.json")):
+            service, _, revision = file.stem.rpartition("-")
+            if service in in_use and revision not in in_use[service]:
+                self._prepared.pop((service, revision), None)
+                file.unlink(missing_ok=True)
+                continue
+            prepared = _read(file)
+            if prepared is None:
+                return  # what it needs cannot be told from what nobody needs
+            kept += prepared.paths
+        unused = set_unused_aside(self.folder / "build", kept)
+        await asyncio.to_thread(_discard_all, unused)
+
+    @property
+    def _records(self) -> Path:
+        return self.folder / "state" / "artifacts"
+
     def _file(self, service: str, revision: str) -> Path:
-        return self.folder / "state" / "artifacts" / f"{service}-{revision}.json"
+        return self._records / f"{service}-{revision}.json"
 
     def _write(self, service: str, revision: str, prepared: Prepared) -> None:
         path = self._file(service, revision)
@@ -176,13 +221,25 @@ class SourcePrograms:
         temporary.replace(path)
 
     def _read(self, service: str, revision: str) -> Prepared | None:
-        try:
-            prepared = _from_json(json.loads(self._file(service, revision).read_text()))
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+        prepared = _read(self._file(service, revision))
+        if prepared is None:
             return None
         if not all(path.exists() for path in prepared.paths if "pycache" not in path.name):
             return None
         return prepared
+
+
+def _read(file: Path) -> Prepared | None:
+    try:
+        return _from_json(json.loads(file.read_text()))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _discard_all(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        with contextlib.suppress(OSError):  # it is tried again with the next revision
+            discard(folder)
 
 
 def _program(service: Service) -> SourceProgram:
