@@ -122,10 +122,6 @@ class Pack(Protocol):
         """Whether replicas usually run from the artifact alone; `Prepared.needs_source` decides."""
         ...
 
-    async def warm(self, request: PrepareRequest, steps: StepRunner) -> None:
-        """Make caches warm that any source of this language will need; may do nothing."""
-        ...
-
     async def prepare(self, request: PrepareRequest, steps: StepRunner) -> Prepared:
         """Make the artifact. Raises `CannotPrepare` or `StepFailed`."""
         ...

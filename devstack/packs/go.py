@@ -25,32 +25,7 @@ _USERS_OWN = ("CGO_ENABLED", "GOFLAGS", "GOOS", "GOARCH", "GOEXPERIMENT", "GOWOR
 """Settings of the user's that change what is built."""
 _USERS_TOOLCHAINS = ("PATH", "stack file")
 _BUILD_NICE = 5
-_WARM_NICE = 10
 _MOST_BUILDS = 3
-
-_STUB = """package main
-
-import (
-	"context"
-	"crypto/tls"
-	"database/sql"
-	"encoding/json"
-	"fmt"
-	"log/slog"
-	"net/http"
-	"os"
-	"os/signal"
-	"time"
-)
-
-func main() {
-	_, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	_ = json.NewEncoder(os.Stdout).Encode(time.Now())
-	_ = http.Server{TLSConfig: &tls.Config{}}
-	slog.Info(fmt.Sprint(sql.Drivers()))
-}
-"""
 
 
 class GoPack:
@@ -77,26 +52,6 @@ class GoPack:
 
     def source_files(self, source: Path) -> tuple[Path, ...]:
         return program_files(source)
-
-    async def warm(self, request: PrepareRequest, steps: StepRunner) -> None:
-        """Compile the parts of the standard library that services use, once per toolchain."""
-        go = await self._tools("go", None)
-        environment = _environment(go, request)
-        key = digest_values("warm", go.version, *_BUILD_FLAGS, *_settings(request.environment))
-        marks = request.cache / "go-warm"
-        if (marks / key).exists():
-            return
-        with temporary_folder(marks, "stub") as folder:
-            (folder / "go.mod").write_text("module stub\n\ngo 1.21\n", encoding="utf-8")
-            (folder / "main.go").write_text(_STUB, encoding="utf-8")
-            await steps.run(
-                [str(go.binaries["go"]), "build", *_BUILD_FLAGS, "-o", str(folder / "stub"), "."],
-                title="warm the Go build cache",
-                env=environment | {"GOWORK": "off", "GOFLAGS": environment.get("GOFLAGS", "")},
-                cwd=folder,
-                nice=_WARM_NICE,
-            )
-            (marks / key).touch()
 
     async def prepare(self, request: PrepareRequest, steps: StepRunner) -> Prepared:
         module = find_module(request.source)

@@ -89,9 +89,6 @@ class NodePack:
         script = _build_script(source, package, start) if start is not None else None
         return (*_source_files(source, script), *_lock_above(source))
 
-    async def warm(self, request: PrepareRequest, steps: StepRunner) -> None:
-        """Nothing: npm keeps its own cache, and what to fetch is known only with the service."""
-
     async def prepare(self, request: PrepareRequest, steps: StepRunner) -> Prepared:
         package = read_package_json(request.source)
         start = _start(request, package)

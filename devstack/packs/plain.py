@@ -27,9 +27,6 @@ class PlainPack:
         named = (source / word for word in self._words() if not word.startswith("-"))
         return tuple(sorted({file for file in named if file.is_file()}))
 
-    async def warm(self, request: PrepareRequest, steps: StepRunner) -> None:
-        """Nothing."""
-
     async def prepare(self, request: PrepareRequest, steps: StepRunner) -> Prepared:  # noqa: ARG002 - the protocol's arguments
         files = digest_files(request.source, self.source_files(request.source))
         return Prepared(digest=digest_values("command", *self._words(), files), command=None)

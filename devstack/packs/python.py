@@ -47,9 +47,6 @@ class PythonPack:
         outside = (file for file in manifest if not file.is_relative_to(source))
         return (*walk_source(source, code_suffixes=_CODE), *outside)
 
-    async def warm(self, request: PrepareRequest, steps: StepRunner) -> None:
-        """Nothing: uv is fast, and which server is needed is known only with the application."""
-
     async def prepare(self, request: PrepareRequest, steps: StepRunner) -> Prepared:
         app = _application(request)
         environment = await make_environment(request, self._tools, steps)

@@ -261,17 +261,3 @@ def test_the_users_go_settings_win_and_change_the_artifact(
     other = run(pack.prepare(bench.request(source, environment=environment), bench.steps))
 
     assert usual.digest != other.digest
-
-
-def test_warming_compiles_once_per_toolchain(bench: Bench, make_tree: MakeTree) -> None:
-    request = bench.request(make_tree({"go.mod": MODULE}))
-    pack = GoPack(bench.tools)
-
-    async def twice() -> None:
-        await pack.warm(request, bench.steps)
-        await pack.warm(request, bench.steps)
-
-    asyncio.run(twice())
-
-    assert len(bench.steps.ran) <= 1  # 0 when an earlier test of this run was first
-    assert [path.name for path in (bench.cache / "go-warm").iterdir() if path.is_dir()] == []
