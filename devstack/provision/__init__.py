@@ -1,4 +1,4 @@
-"""Finds or installs server binaries and toolchains: stack file, PATH, cache, wheel, packages."""
+"""Finds or installs server binaries and toolchains: PATH, cache, wheel, packages."""
 
 from devstack.bootstrap.index_settings import read_index_settings, variables_for_uv
 from devstack.provision.find import find_tool

