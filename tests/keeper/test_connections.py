@@ -93,7 +93,9 @@ def test_k02_the_socket_is_never_open_to_others(places: Places) -> None:
 
 
 def test_k02_the_mode_is_right_at_the_moment_of_binding(tmp_path: Path) -> None:
-    listener = Listener(Loop(), str(tmp_path / "s"), lambda accepted: accepted.close())
+    failures: list[Exception] = []
+    loop = Loop(failures.append)
+    listener = Listener(loop, str(tmp_path / "s"), lambda accepted: accepted.close())
 
     with watched_modes(tmp_path) as seen:
         listener.bind()
@@ -102,6 +104,7 @@ def test_k02_the_mode_is_right_at_the_moment_of_binding(tmp_path: Path) -> None:
 
     assert (seen.made, seen.changed) == (["s.new"], [])
     assert mode == 0o700
+    assert failures == []
     assert list(tmp_path.iterdir()) == []
 
 
