@@ -12,6 +12,7 @@ from devstack.engines.base import NotReady
 from devstack.engines.registry import ENGINES
 from devstack.keeper.client import KeeperRefused, KeeperUnreachable, SpawnError
 from devstack.logs.format import file_name
+from devstack.logs.segments import segment_numbers
 from devstack.runtimes.process.programs import CannotLaunch
 from devstack.runtimes.process.runtime import ProcessRuntime
 
@@ -100,7 +101,16 @@ class ProcessWorld:
                     file.seek(position.offset)
                     data = file.read(1 << 20)
             except FileNotFoundError:
-                return False
+                later = [
+                    number
+                    for number in segment_numbers(target.folder, target.name)
+                    if number > position.segment
+                ]
+                if not later:
+                    return False
+                # the quota has removed it: what is left is searched
+                position.segment, position.offset, position.rest = later[0], 0, b""
+                continue
             if not data:
                 following = file_name(target.name, "log", position.segment + 1)
                 if not (Path(target.folder) / following).exists():

@@ -32,7 +32,8 @@ from devstack.engine.probes.prober import ReplicaProber
 from devstack.engine.world import ProcessWorld
 from devstack.keeper.client import KeeperUnreachable
 from devstack.keeper.places import Places
-from devstack.logs.format import file_name
+from devstack.logs.format import DATA, file_name
+from devstack.logs.writer import LogWriter
 from devstack.runtimes.base import (
     PrepareFailed,
     ReplicaEnd,
@@ -634,6 +635,31 @@ def test_a_line_in_the_log_is_found_across_reads(tmp_path: Path, places: Places)
             await eventually_async(lambda: world.log_has(replica, web, r"^listening on \d+$"), 20)
             assert not world.log_has(replica, web, "^on 7")
             assert not world.log_has("web.1#99", web, "one")
+
+    asyncio.run(scenario())
+
+
+def test_a_line_is_found_where_the_quota_has_removed_what_was_written_before(
+    tmp_path: Path, places: Places
+) -> None:
+    web = service("web", "sleep", "600", port=False)
+
+    async def scenario() -> None:
+        async with bench(tmp_path, places, web) as found:
+            world = ProcessWorld(
+                found.engine.runtime, found.engine.surroundings, found.engine.nginx
+            )
+            target = found.engine.runtime.log_target("web", "web.1#1")
+            log = LogWriter(target.folder, target.name, rotate_bytes=4096, quota_bytes=16384)
+            log.append(b"first\n")
+            assert not world.log_has("web.1#1", web, "^listening")
+            for _ in range(64):
+                log.append(b"x" * 1023 + b"\n")
+            log.append(b"listening on 7\n")
+            log.close()
+            assert not (Path(target.folder) / file_name(target.name, DATA, 0)).exists()
+
+            assert world.log_has("web.1#1", web, "^listening")
 
     asyncio.run(scenario())
 
