@@ -80,7 +80,7 @@ class Child:
         self.start = processes.start_of(pid)
         self.started_at = time.time()
         self.meta = ""
-        """The controller's own note on the process, given back by `list`."""
+        """The controller's own note on the process, given back by `list` and with its exit."""
         self.serial = serial
         self.limit = limit
         self.outputs: list[Output] = []
@@ -431,6 +431,7 @@ class Children:
             "at": at,
             "output": to_text(b"".join(output.captured() for output in child.outputs)),
             "left_behind": [str(orphan) for orphan in child.left.values()],
+            "meta": child.meta,
         }
         self._tell({"event": EXIT, **child.exit})
         if child.stopping:

@@ -108,7 +108,7 @@ class SpawnSpec:
     capture_bytes: int | None = None
     """How much of the end of the output comes with the exit; None: 64 KiB without a log, else 0."""
     meta: str = ""
-    """A note of the controller's own, given back by `list`."""
+    """A note of the controller's own, given back by `list` and with the exit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +141,8 @@ class Exit:
     output: bytes
     left_behind: tuple[str, ...]
     """`name[pid]` of daemons that live on; they are killed 2 s after the exit."""
+    meta: str = ""
+    """What the controller had noted on the process; empty from a keeper that does not tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -663,6 +665,7 @@ def _exit(fields: Mapping[str, object]) -> Exit:
         _float(fields, "at"),
         to_bytes(_text(fields, "output")),
         _names(fields, "left_behind"),
+        str(fields.get("meta", "")),
     )
 
 

@@ -9,6 +9,7 @@ import signal
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,9 @@ def test_output_exit_code_and_times_are_told(places: Places) -> None:
     async def scenario() -> None:
         async with running_keeper(places) as keeper:
             process = await keeper.spawn(
-                spec("a", "sh", "-c", "echo out; echo err >&2; sleep 0.02; exit 3")
+                replace(
+                    spec("a", "sh", "-c", "echo out; echo err >&2; sleep 0.02; exit 3"), meta="note"
+                )
             )
             ended = await exit_of(keeper, "a")
             listing = await keeper.list()
@@ -41,7 +44,7 @@ def test_output_exit_code_and_times_are_told(places: Places) -> None:
         assert process.start_time > 0
         assert (ended.key, ended.group, ended.pid) == ("a", "service", process.pid)
         assert (ended.code, ended.signal, ended.output) == (3, None, b"out\nerr\n")
-        assert ended.left_behind == ()
+        assert (ended.left_behind, ended.meta) == ((), "note")
         assert listing.exits == (ended,)
         assert listing.processes == ()
         assert after.exits == ()
