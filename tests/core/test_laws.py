@@ -73,6 +73,22 @@ def test_what_a_snapshot_knew_and_what_runs_is_taken_over_without_an_op() -> Non
     assert later.wait(60) == ["start worker.1#5"]
 
 
+def test_a_revision_that_ended_for_good_does_not_stand_in_for_a_newer_one() -> None:
+    core = History()
+    core.up(worker(replicas=2))
+    core.prepared("worker", compiled=True)
+    core.start("worker.1#1")
+    core.start("worker.2#1")
+    core.exited("worker.2#1", 0)
+    core.tell(e.SourceChanged("worker", "source-2"))
+    core.prepared("worker", compiled=True)
+    core.spawned("worker.2#2")
+    core.exited("worker.2#2", 1)
+
+    assert "worker.2#3" not in core.state.replicas
+    assert "ended with code 0 and is not started again" in core.holds("worker")
+
+
 def test_a_crash_loop_goes_on_counting_under_a_new_controller() -> None:
     core = History()
     core.up(worker())

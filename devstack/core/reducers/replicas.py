@@ -24,6 +24,9 @@ def replica_start_requested(state: State, event: e.ReplicaStartRequested) -> Sta
     fresh: dict[str, Any] = {}
     if event.revision == state.of(event.service).desired != slot.failed_revision:
         fresh = {"failures": 0, "failed_revision": None, "blocked": "", "finished": False}
+        if slot.failed_revision is not None:
+            # it may stand in again while the new one fails, and waits for its own
+            fresh["older"] = slot.attempts(slot.failed_revision)
     state = edit_slot(state, event.service, event.slot, started=slot.started + 1, **fresh)
     replica = Replica(
         id=event.replica,
