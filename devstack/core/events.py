@@ -5,7 +5,7 @@ will read. Intents (`…Requested`, `PrepareStarted`) are recorded before the op
 so that State never lags behind what has been set in motion (law 1).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from devstack.core.model import Stack
 from devstack.core.routes import RoutingTable
@@ -43,6 +43,78 @@ class Exit:
         if self.signal:
             return f"killed by {_SIGNALS.get(self.signal, f'signal {self.signal}')}"
         return f"exited with code {self.code}"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempts:
+    """How replicas of one revision fared in a slot."""
+
+    revision: str | None = None
+    failures: int = 0
+    """In a row."""
+    retry_at: float = 0.0
+    blocked: str = ""
+    """Why it will not be tried again."""
+    finished: bool = False
+    """It ended as it should and is not to be filled again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """What outlives the replicas of (service, index)."""
+
+    started: int = 0
+    """How many replicas it has had; the number in `orders.1#7`."""
+    failures: int = 0
+    """In a row."""
+    failed_revision: str | None = None
+    """The revision the failures belong to: another one starts afresh."""
+    retry_at: float = 0.0
+    last_exit: Exit | None = None
+    blocked: str = ""
+    """Why it will not be tried again; forgotten with the next revision or `up`."""
+    finished: bool = False
+    """It ended as it should and is not to be filled again (`restart: on-failure` and code 0)."""
+    older: Attempts = Attempts()
+    """The same of a revision that stands in while the desired one fails: each waits for its own."""
+
+    def attempts(self, revision: str | None) -> Attempts:
+        """How replicas of this revision fared here; a revision never tried starts afresh."""
+        if revision is not None and self.failed_revision == revision:
+            return Attempts(revision, self.failures, self.retry_at, self.blocked, self.finished)
+        return self.older if self.older.revision == revision else Attempts(revision)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far a replica was when its controller was last heard of: what no runtime can tell."""
+
+    requested_at: float | None = None
+    """CLOCK_MONOTONIC; None when nothing is known of the replica."""
+    startup_passed: bool = False
+    ready: bool = False
+    was_ready: bool = False
+    ready_at: float | None = None
+    draining: bool = False
+    drained: bool = False
+    stopping: bool = False
+    stop_cause: str = ""
+    stop_is_failure: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What a cluster was last told."""
+
+    revision: str = ""
+    count: int = -1
+    applying: bool = False
+    removing: bool = False
+    exists: bool = False
+    failures: int = 0
+    retry_at: float = 0.0
+    error: str = ""
+    blocked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +305,7 @@ class ReplicaStartFailed(Event):
 
 @dataclass(frozen=True, slots=True)
 class ReplicaAdopted(Event):
-    """A replica of an earlier controller was found running."""
+    """A replica of an earlier controller was found: it runs, or its end is the next event."""
 
     replica: str
     service: str
@@ -242,7 +314,8 @@ class ReplicaAdopted(Event):
     pid: int | None
     addresses: tuple[tuple[str, str], ...] = ()
     started_at: float = 0.0
-    ready: bool = False
+    is_stopping: bool = False
+    """Its runtime was told to end it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -478,5 +551,12 @@ class Restored(Event):
     restart_count: int = 0
     override_replicas: int | None = None
     override_stopped: bool = False
-    slots: tuple[tuple[int, int, int, Exit | None], ...] = field(default=())
-    """(index, number of replicas so far, failures, last exit)."""
+    prepare_error: tuple[str, str] | None = None
+    rollout_error: tuple[str, str] | None = None
+    warnings: tuple[str, ...] = ()
+    ready_changes: tuple[float, ...] = ()
+    waiting_since: float | None = None
+    slots: tuple[tuple[int, Slot], ...] = ()
+    replicas: tuple[tuple[str, Standing], ...] = ()
+    """By id; which of them are still there is known from the runtime alone."""
+    workload: Workload = Workload()

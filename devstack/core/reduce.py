@@ -9,8 +9,9 @@ from dataclasses import replace
 from typing import Any
 
 from devstack.core import events as e
+from devstack.core.events import Slot
 from devstack.core.reducers import exits, gateway, machinery, preparing, replicas, wishes, workloads
-from devstack.core.state import ServiceState, Slot, State
+from devstack.core.state import ServiceState, State
 
 
 def reduce(state: State, event: e.Event) -> State:

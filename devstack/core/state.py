@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from devstack.core import policy
-from devstack.core.events import Artifact, Exit, GatewayShape
+from devstack.core.events import Artifact, GatewayShape, Slot, Standing, Workload
 from devstack.core.model import (
     GATEWAY,
     Condition,
@@ -82,66 +82,11 @@ class Replica:
 
 
 @dataclass(frozen=True, slots=True)
-class Attempts:
-    """How replicas of one revision fared in a slot."""
-
-    revision: str | None = None
-    failures: int = 0
-    """In a row."""
-    retry_at: float = 0.0
-    blocked: str = ""
-    """Why it will not be tried again."""
-    finished: bool = False
-    """It ended as it should and is not to be filled again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """What outlives the replicas of (service, index)."""
-
-    started: int = 0
-    """How many replicas it has had; the number in `orders.1#7`."""
-    failures: int = 0
-    """In a row."""
-    failed_revision: str | None = None
-    """The revision the failures belong to: another one starts afresh."""
-    retry_at: float = 0.0
-    last_exit: Exit | None = None
-    blocked: str = ""
-    """Why it will not be tried again; forgotten with the next revision or `up`."""
-    finished: bool = False
-    """It ended as it should and is not to be filled again (`restart: on-failure` and code 0)."""
-    older: Attempts = Attempts()
-    """The same of a revision that stands in while the desired one fails: each waits for its own."""
-
-    def attempts(self, revision: str | None) -> Attempts:
-        """How replicas of this revision fared here; a revision never tried starts afresh."""
-        if revision is not None and self.failed_revision == revision:
-            return Attempts(revision, self.failures, self.retry_at, self.blocked, self.finished)
-        return self.older if self.older.revision == revision else Attempts(revision)
-
-
-@dataclass(frozen=True, slots=True)
 class Override:
     """A user's wish on top of the file."""
 
     replicas: int | None = None
     stopped: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Workload:
-    """What a cluster was last told."""
-
-    revision: str = ""
-    count: int = -1
-    applying: bool = False
-    removing: bool = False
-    exists: bool = False
-    failures: int = 0
-    retry_at: float = 0.0
-    error: str = ""
-    blocked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,13 +107,15 @@ class ServiceState:
     rollout_error: tuple[str, str] | None = None
     """(revision, message): the desired revision does not get ready."""
     slots: Mapping[int, Slot] = field(default_factory=dict)
+    standings: Mapping[str, Standing] = field(default_factory=dict)
+    """Of replicas that an earlier controller had, until they are adopted."""
     waiting_since: float | None = None
     """Since when no replica is ready; None while one is."""
     ready_changes: tuple[float, ...] = ()
     warnings: tuple[str, ...] = ()
     completed: frozenset[str] = frozenset()
     """Job: the keys it completed for, earlier runs included."""
-    workload: Workload = Workload()
+    workload: Workload = field(default_factory=Workload)
 
     def slot(self, index: int) -> Slot:
         return self.slots.get(index, Slot())

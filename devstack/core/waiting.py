@@ -7,8 +7,9 @@ service that is tried again and again says one thing from its first failure to t
 
 from devstack.core.blame import summary
 from devstack.core.env import without_passwords
+from devstack.core.events import Slot
 from devstack.core.rules.starting import missing_dependency
-from devstack.core.state import Slot, State
+from devstack.core.state import State
 from devstack.core.view import Word, sentence, service_word
 
 MOST_LETTERS = 200

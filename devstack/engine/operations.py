@@ -25,9 +25,10 @@ from devstack.core.ops import (
     StopReplica,
 )
 from devstack.core.routes import RoutingTable
-from devstack.core.state import State
+from devstack.core.state import Phase, State
 from devstack.runtimes.base import (
     PrepareFailed,
+    Recovered,
     ReplicaEnd,
     ReplicaRuntime,
     RuntimeUnavailable,
@@ -71,7 +72,10 @@ class ProbeTarget:
     service: Service
     addresses: Mapping[str, str]
     pid: int | None
+    started: bool = False
+    """Its startup probe has passed under an earlier controller."""
     was_ready: bool = False
+    """It was ready when that one was last heard of."""
 
     @property
     def ready(self) -> Check:
@@ -211,6 +215,30 @@ class Operations:
         if not service.is_job:
             target = ProbeTarget(op.replica, service, dict(started.addresses), started.pid)
             self.probers[service.runtime].watch(target, post)
+
+    async def take_up(self, state: State, found: Recovered, post: Post) -> None:
+        """Go on with an adopted replica: ask it, or do to its end what was recorded as intended."""
+        replica = state.replicas[found.replica]
+        service = _definition(state, replica.service)
+        if replica.phase is Phase.STOPPING:
+            if not found.is_stopping:
+                await self._stop(state, replica.id)
+            return
+        if replica.draining:
+            if not replica.drained:
+                await self._drain(state, replica.id, post)
+            return
+        if service.is_job:
+            return
+        target = ProbeTarget(
+            replica.id,
+            service,
+            dict(replica.addresses),
+            replica.pid,
+            started=replica.phase is Phase.RUNNING,
+            was_ready=replica.ready,
+        )
+        self.probers[service.runtime].watch(target, post)
 
     async def _drain(self, state: State, replica_id: str, post: Post) -> None:
         replica = state.replicas[replica_id]

@@ -31,7 +31,6 @@ from devstack.engine.assembly import Engine, assemble
 from devstack.engine.board import Board
 from devstack.engine.controller import Controller
 from devstack.engine.folders import Folders, read_jobs, write_jobs
-from devstack.engine.operations import ProbeTarget
 from devstack.engine.snapshot import Snapshot
 from devstack.engine.tidying import discard_unused
 from devstack.keeper.client import Command, KeeperClient, KeeperRefused, KeeperUnreachable
@@ -76,6 +75,10 @@ class Session:
         self._engine: Engine | None = None
         self._adopted: tuple[Recovered, ...] = ()
         self._adopted_shape = e.GatewayShape()
+        self._is_asked_for = False
+        """What runs is adopted because a person ran `up`, not because its controller was lost."""
+        self._knows_ready = False
+        """Whether an earlier controller left word of which replicas were ready."""
         self.snapshot = Snapshot(self.folders.snapshot, boot_id())
         self.controller: Controller | None = None
 
@@ -130,6 +133,7 @@ class Session:
         engine.link.on_lost = self._keeper_lost
         engine.link.on_found = self._keeper_found
         was_there = await engine.link.open(may_start=may_start)
+        self._is_asked_for = was_there and may_start
         engine.book.names = engine.link.client.capabilities.hosts and sys.platform == "linux"
         self._engine = engine
         self.controller = Controller(
@@ -236,6 +240,7 @@ class Session:
                 self.post(restored)
         recovery = await engine.runtime.recover()
         self._adopt_replicas(recovery, stack)
+        self._knows_ready = bool(known)
         for found in recovery.running:
             if found.service == GATEWAY and GATEWAY in stack.services:
                 await self._adopt_gateway(found, stack.services[GATEWAY])
@@ -253,6 +258,10 @@ class Session:
         except CannotLaunch as error:
             self.post(e.Noted(f"cannot look after the running NGINX: {error}", GATEWAY))
             await self.engine.link.stop(found.replica, signal.SIGTERM, service.stop.grace_seconds)
+            return
+        if self._knows_ready:
+            # before anything is planned: what leaves must leave the routing table first
+            self.post(e.GatewayLoaded(self._adopted_shape))
 
     def _adopt_replicas(self, recovery: Recovery, stack: Stack) -> None:
         engine = self.engine
@@ -266,22 +275,15 @@ class Session:
                 continue
             engine.runtime.remember(found, service)
             engine.surroundings.hold_ports(found.replica, found.addresses)
-            self.post(
-                e.ReplicaAdopted(
-                    found.replica,
-                    found.service,
-                    found.slot,
-                    found.revision,
-                    found.pid,
-                    found.addresses,
-                    found.started_at,
-                )
-            )
-        for end in recovery.ended:
-            name, _, slot = end.replica.rpartition("#")[0].rpartition(".")
-            if name in stack.services and slot.isdigit():
-                self.post(e.ReplicaAdopted(end.replica, name, int(slot), "", None))
-                self.post(e.ReplicaExited(end.replica, engine.operations.on_end(end).exit))
+            self.post(adopted(found))
+        for ended in recovery.ended:
+            service = stack.services.get(ended.replica.service)
+            if service is not None:
+                self.post(adopted(ended.replica))
+                engine.operations.tell_end(service.runtime, ended.end, self.post)
+        if self._is_asked_for:
+            # as any other `up`: what was given up is tried again
+            self.post(e.StackApplied(stack))
 
     # ── living ────────────────────────────────────────────────────────────────────────────────
 
@@ -309,27 +311,27 @@ class Session:
             self.ended.set()
 
     async def _finish_adoption(self) -> None:
-        """Ask adopted replicas anew, and leave their NGINX alone until they had time to answer."""
+        """Go on with adopted replicas; where it is not known which were ready, let them answer first.
+
+        Else their NGINX would be told at once that nobody is.
+        """
         if not self._adopted:
             return
         assert self.controller is not None
         operations = self.engine.operations
         await self.controller.until(lambda state: state.stack is not None)
-        for found in self._adopted:
-            service = self.state.definition(found.service)
-            if service is None or service.is_job or found.replica not in self.state.replicas:
-                continue
-            prober = operations.probers[service.runtime]
-            prober.watch(
-                ProbeTarget(found.replica, service, dict(found.addresses), found.pid), self.post
-            )
         names = {found.replica for found in self._adopted}
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(ADOPTION_SECONDS):
-                await self.controller.until(
-                    lambda state: all(r.ready for r in state.replicas.values() if r.id in names)
-                )
-        if any(found.service == GATEWAY for found in self._adopted):
+        async with asyncio.TaskGroup() as tasks:
+            for found in self._adopted:
+                if found.replica in self.state.replicas:
+                    tasks.create_task(operations.take_up(self.state, found, self.post))
+            if GATEWAY not in {found.service for found in self._adopted} or self._knows_ready:
+                return
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ADOPTION_SECONDS):
+                    await self.controller.until(
+                        lambda state: all(r.ready for r in state.replicas.values() if r.id in names)
+                    )
             self.post(e.GatewayLoaded(self._adopted_shape))
 
     async def _tell_the_keeper(self) -> None:
@@ -403,6 +405,20 @@ class Legacy:
         if not isinstance(raw, dict) or not isinstance(raw.get("offline"), bool):
             raise ValueError("it is nothing that a controller left")
         return cls(from_plain(raw.get("stack"), Stack), raw["offline"])
+
+
+def adopted(found: Recovered) -> e.ReplicaAdopted:
+    """A replica of an earlier controller, as it is told."""
+    return e.ReplicaAdopted(
+        found.replica,
+        found.service,
+        found.slot,
+        found.revision,
+        found.pid,
+        found.addresses,
+        found.started_at,
+        found.is_stopping,
+    )
 
 
 def settings_of(environment: Mapping[str, str], *, offline: bool) -> Settings:

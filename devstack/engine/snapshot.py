@@ -1,24 +1,25 @@
-"""What survives the controller: wishes, revisions, counters, last exits, and the newest lines.
+"""What survives the controller: wishes, revisions, how slots fared, how far replicas were, lines.
 
-Not what runs: that is known from the keeper alone. Written atomically (a temporary name in the same
-folder, then renamed) whenever it changed; dropped when the machine has booted since. No fsync: what a
-power cut could lose is of the boot before, and on the controller's loop each took 5 to 30 ms.
+Not what runs: that is known from the keeper alone. Times are CLOCK_MONOTONIC, one clock for all that
+runs in a boot. Written atomically (a temporary name in the same folder, then renamed) whenever it
+changed, and before ops run, so that what was set in motion is in it; dropped when the machine has
+booted since. No fsync: what a power cut could lose is of the boot before, and on the controller's loop
+each took 5 to 30 ms.
 """
 
 import json
 import os
 import time
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
-from devstack.core.events import Artifact, Exit, Restored
-from devstack.core.state import State
+from devstack.core.events import Restored, Standing
+from devstack.core.plain import from_plain, to_plain
+from devstack.core.state import Phase, Replica, State
 from devstack.core.tell import Line, Tone
 
-SCHEMA = 1
+SCHEMA = 2
 KEPT_LINES = 1000
 
 
@@ -51,7 +52,10 @@ class Snapshot:
 
     def write(self, state: State, keeper_run: str) -> None:
         """Write when something that is kept has changed since the last time."""
-        kept = (keeper_run, {name: _kept(state, name) for name in state.services})
+        services = [
+            (known.source, remembered(state, name)) for name, known in state.services.items()
+        ]
+        kept = (keeper_run, services)
         if kept == self._written and not self._has_new_lines:
             return
         self._written = kept
@@ -60,7 +64,10 @@ class Snapshot:
             "schema": SCHEMA,
             "boot_id": self._boot_id,
             "run": keeper_run,
-            "services": {name: _service_to_json(state, name) for name in state.services},
+            "services": {
+                known.service: {"source": source, "known": to_plain(known)}
+                for source, known in services
+            },
         }
         _write_whole(self._path, json.dumps(content | {"lines": list(self._lines)}))
 
@@ -85,11 +92,14 @@ class Snapshot:
                 raise ValueError(f"schema {raw['schema']} is not {SCHEMA}")
             if raw["boot_id"] != self._boot_id:
                 return ()
+            found = tuple(
+                from_plain(known["known"], Restored) for known in raw["services"].values()
+            )
             if raw["run"] == keeper_run:
-                restored = tuple(_restored(name, known) for name, known in raw["services"].items())
+                restored = found
                 sources = {name: str(known["source"]) for name, known in raw["services"].items()}
             else:
-                restored = tuple(_wishes(raw["services"]))
+                restored = tuple(_wishes(found))
                 sources = {}
             lines = [(wall, s, text, Tone(tone).value) for wall, s, text, tone in raw["lines"]]
         except FileNotFoundError:
@@ -102,67 +112,52 @@ class Snapshot:
         return restored
 
 
-def _kept(state: State, name: str) -> tuple[object, ...]:
-    """The values that are written of a service; compared with each other far cheaper than as JSON."""
-    known = state.of(name)
-    return (
-        known.source,
-        (known.desired, known.good, known.artifact, known.good_artifact, known.restart_count),
-        state.override(name),
-        [(i, s.started, s.failures, s.last_exit) for i, s in known.slots.items()],
-    )
-
-
-def _service_to_json(state: State, name: str) -> dict[str, Any]:
-    known = state.of(name)
-    override = state.override(name)
-    return {
-        "source": known.source,
-        "desired": known.desired,
-        "good": known.good,
-        "artifact": asdict(known.artifact) if known.artifact is not None else None,
-        "good_artifact": asdict(known.good_artifact) if known.good_artifact is not None else None,
-        "restart_count": known.restart_count,
-        "override": [override.replicas, override.stopped],
-        "slots": [
-            [index, slot.started, slot.failures, asdict(slot.last_exit) if slot.last_exit else None]
-            for index, slot in sorted(known.slots.items())
-        ],
-    }
-
-
-def _wishes(services: dict[str, Any]) -> Iterator[Restored]:
-    for name, raw in services.items():
-        replicas, stopped = raw["override"]
-        if stopped or replicas is not None:
-            yield Restored(service=name, override_replicas=replicas, override_stopped=stopped)
-
-
-def _restored(name: str, raw: dict[str, Any]) -> Restored:
+def remembered(state: State, name: str) -> Restored:
+    """What is kept of a service, as the next controller hears it."""
+    known, override = state.of(name), state.override(name)
     return Restored(
         service=name,
-        desired=raw["desired"],
-        good=raw["good"],
-        artifact=_artifact(raw["artifact"]),
-        good_artifact=_artifact(raw["good_artifact"]),
-        restart_count=raw["restart_count"],
-        override_replicas=raw["override"][0],
-        override_stopped=raw["override"][1],
-        slots=tuple(
-            (index, started, failures, _exit(last))
-            for index, started, failures, last in raw["slots"]
-        ),
+        desired=known.desired,
+        good=known.good,
+        artifact=known.artifact,
+        good_artifact=known.good_artifact,
+        restart_count=known.restart_count,
+        override_replicas=override.replicas,
+        override_stopped=override.stopped,
+        prepare_error=known.prepare_error,
+        rollout_error=known.rollout_error,
+        warnings=known.warnings,
+        ready_changes=known.ready_changes,
+        waiting_since=known.waiting_since,
+        slots=tuple(sorted(known.slots.items())),
+        replicas=tuple((r.id, _standing(r)) for r in state.replicas_of(name) if not r.observed),
+        workload=known.workload,
     )
 
 
-def _artifact(raw: dict[str, Any] | None) -> Artifact | None:
-    if raw is None:
-        return None
-    return Artifact(**raw | {key: tuple(raw[key]) for key in ("notes", "warnings")})
+def _standing(replica: Replica) -> Standing:
+    return Standing(
+        requested_at=replica.requested_at,
+        startup_passed=replica.phase is Phase.RUNNING or replica.was_ready,
+        ready=replica.ready,
+        was_ready=replica.was_ready,
+        ready_at=replica.ready_at,
+        draining=replica.draining,
+        drained=replica.drained,
+        stopping=replica.phase is Phase.STOPPING,
+        stop_cause=replica.stop_cause,
+        stop_is_failure=replica.stop_is_failure,
+    )
 
 
-def _exit(raw: dict[str, Any] | None) -> Exit | None:
-    return Exit(**raw | {"tail": tuple(raw["tail"])}) if raw is not None else None
+def _wishes(services: Iterable[Restored]) -> Iterator[Restored]:
+    for known in services:
+        if known.override_stopped or known.override_replicas is not None:
+            yield Restored(
+                service=known.service,
+                override_replicas=known.override_replicas,
+                override_stopped=known.override_stopped,
+            )
 
 
 def _write_whole(path: Path, text: str) -> None:

@@ -64,7 +64,7 @@ class ReplicaEnd:
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """A replica that was found running when the controller (re)started."""
+    """A replica of an earlier controller."""
 
     replica: str
     service: str
@@ -73,6 +73,17 @@ class Recovered:
     pid: int | None
     addresses: tuple[tuple[str, str], ...]
     started_at: float
+    is_stopping: bool = False
+    """It was asked to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveredEnd:
+    """A replica that ended while there was no controller to hear of it."""
+
+    replica: Recovered
+    """As it was; without a pid."""
+    end: ReplicaEnd
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +91,7 @@ class Recovery:
     """All that a runtime knows of this run without being told."""
 
     running: tuple[Recovered, ...] = ()
-    ended: tuple[ReplicaEnd, ...] = ()
+    ended: tuple[RecoveredEnd, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from devstack.api.control import EnvLine, Outcome, Told, UpRequest
-from devstack.core.events import Exit
+from devstack.core.events import Exit, Slot
 from devstack.core.model import (
     Endpoint,
     FakeProgram,
@@ -18,7 +18,7 @@ from devstack.core.model import (
 )
 from devstack.core.ops import Hold, Plan
 from devstack.core.routes import Route
-from devstack.core.state import Override, Phase, Replica, ServiceState, Slot, State
+from devstack.core.state import Override, Phase, Replica, ServiceState, State
 
 
 def _service(name: str, kind: Kind = Kind.SERVICE, replicas: int = 1) -> Service:

@@ -3,9 +3,10 @@
 import pytest
 
 from devstack.core import events as e
+from devstack.core.model import Check, TcpProbe
 from devstack.core.reduce import reduce
 from devstack.core.state import Phase
-from tests.support.history import History, worker
+from tests.support.history import History, stack, worker
 from tests.support.world import ghosts
 
 
@@ -62,15 +63,37 @@ def test_what_a_snapshot_knew_and_what_runs_is_taken_over_without_an_op() -> Non
             good=revision,
             artifact=e.Artifact(revision),
             override_replicas=2,
-            slots=((1, 4, 3, e.Exit(1)),),
+            slots=((1, e.Slot(4, 3, revision, last_exit=e.Exit(1))),),
+            replicas=(("worker.1#4", e.Standing(ready=True)),),
         )
     )
-    later.record(e.ReplicaAdopted("worker.1#4", "worker", 1, revision, 4242, ready=True))
+    later.record(e.ReplicaAdopted("worker.1#4", "worker", 1, revision, 4242))
 
     assert later.up(worker()) == ["start worker.2#1"]
     assert later.state.ready_count("worker") == 1
     later.exited("worker.1#4", 1)
     assert later.wait(60) == ["start worker.1#5"]
+
+
+def test_a_replica_held_back_by_its_startup_probe_is_adopted_as_far_as_it_was() -> None:
+    core = History()
+    core.record(
+        e.StackApplied(stack(worker(startup=Check(TcpProbe())), worker("plain"))),
+    )
+    for known in (False, True):
+        standing = e.Standing(startup_passed=known)
+        core.record(e.Restored("worker", replicas=((f"worker.1#{known:d}", standing),)))
+        core.record(e.ReplicaAdopted(f"worker.1#{known:d}", "worker", 1, "r", 4242))
+    core.record(e.ReplicaAdopted("worker.1#7", "worker", 1, "r", 4242))
+    core.record(e.ReplicaAdopted("plain.1#1", "plain", 1, "r", 4242))
+
+    phases = {replica.id: replica.phase for replica in core.state.replicas.values()}
+    assert phases == {
+        "worker.1#0": Phase.STARTING,
+        "worker.1#1": Phase.RUNNING,
+        "worker.1#7": Phase.STARTING,  # nothing is known of it: it is asked again
+        "plain.1#1": Phase.RUNNING,
+    }
 
 
 def test_a_revision_that_ended_for_good_does_not_stand_in_for_a_newer_one() -> None:
@@ -102,7 +125,7 @@ def test_a_crash_loop_goes_on_counting_under_a_new_controller() -> None:
             "worker",
             desired=revision,
             artifact=e.Artifact(revision),
-            slots=((1, 4, 4, e.Exit(1)),),
+            slots=((1, e.Slot(4, 4, revision, last_exit=e.Exit(1))),),
         )
     )
     later.spawned("worker.1#5")

@@ -153,6 +153,8 @@ class Probing:
         *addresses: str,
         startup: Check | None = None,
         alive: Check | None = None,
+        started: bool = False,
+        was_ready: bool = False,
     ) -> None:
         endpoints = tuple(Endpoint(f"e{n}", 8080 + n) for n in range(len(addresses)))
         service = Service(
@@ -165,7 +167,8 @@ class Probing:
             alive=alive,
         )
         given = {e.name: a for e, a in zip(endpoints, addresses, strict=True)}
-        self.prober.watch(ProbeTarget(REPLICA, service, given, ME), self.events.append)
+        target = ProbeTarget(REPLICA, service, given, ME, started=started, was_ready=was_ready)
+        self.prober.watch(target, self.events.append)
 
     def of(self, kind: type[E]) -> list[E]:
         return [event for event in self.events if isinstance(event, kind)]
@@ -317,6 +320,47 @@ def test_listeners_that_other_machines_reach_are_told_apart() -> None:
 
 
 # ── conditions ────────────────────────────────────────────────────────────────────────────────
+
+
+def test_i01_a_startup_probe_that_has_passed_is_not_asked_again_after_adoption() -> None:
+    async def scenario() -> None:
+        page = Page({"/started": 503})
+        async with page.serving() as address, probing(Scripted()) as all_:
+            startup = check(HttpProbe("/started"))
+            all_.watch(check(HttpProbe("/ready")), address, startup=startup, started=True)
+
+            await all_.ready()
+            assert "/started" not in page.asked
+            all_.prober.forget(REPLICA)
+
+    asyncio.run(scenario())
+
+
+def test_i01_a_replica_that_was_ready_stays_so_after_adoption_until_its_probe_fails() -> None:
+    async def scenario() -> None:
+        page = Page()
+        async with page.serving() as address, probing(Scripted()) as all_:
+            all_.watch(check(HttpProbe("/ready")), address, started=True, was_ready=True)
+            await eventually_async(lambda: len(page.asked) >= 3)
+            assert all_.of(ReadinessChanged) == []
+
+            page.statuses["/ready"] = 503
+            await all_.reason("503")
+            all_.prober.forget(REPLICA)
+
+    asyncio.run(scenario())
+
+
+def test_i01_a_log_line_that_was_found_before_stays_found_after_adoption() -> None:
+    async def scenario() -> None:
+        world = Scripted()
+        async with probing(world) as all_:
+            line = check(LogProbe("listening"))
+            all_.watch(line, startup=line, alive=line, started=True, was_ready=True)
+            await eventually_async(lambda: world.searches > 20)
+            assert all_.events == []
+
+    asyncio.run(scenario())
 
 
 def test_startup_holds_back_readiness_and_liveness() -> None:

@@ -15,15 +15,22 @@ import pytest
 from devstack.core.events import (
     Artifact,
     Exit,
+    Noted,
+    PrepareFailed,
     PrepareStarted,
     PrepareSucceeded,
     ReadinessChanged,
+    ReplicaAdopted,
+    ReplicaDrainRequested,
     ReplicaExited,
     ReplicaSpawned,
+    ReplicaStartFailed,
     ReplicaStartRequested,
+    ReplicaStopRequested,
     RestartRequested,
     Restored,
     ScaleRequested,
+    SourceChanged,
     StackApplied,
     StopRequested,
 )
@@ -42,21 +49,46 @@ def lived() -> State:
     """A state with something of each kind that is kept."""
     state = State()
     artifact = Artifact("d1", is_compiled=True, notes=("Go 1.22",), warnings=("a stand-in",))
+    spawned = partial(ReplicaSpawned, pid=4242, addresses=(("main", "127.0.0.1:11000"),))
     state = reduce(state, StackApplied(stack_of(service("web"), database("db")), (("web", "s1"),)))
     for wish in (RestartRequested("web"), ScaleRequested("web", 3), StopRequested("db")):
         state = reduce(state, wish)
-    revision = state.wanted_revision("web")
-    assert revision is not None
+    old = wanted(state)
     for event in (
-        PrepareStarted("web", revision),
-        PrepareSucceeded("web", revision, artifact),
-        ReplicaStartRequested("web.2#1", "web", 2, revision, "fill"),
-        ReplicaSpawned("web.2#1", 4242, (("main", "127.0.0.1:11000"),), 1.0),
-        ReadinessChanged("web.2#1", ready=True),
-        ReplicaExited("web.2#1", Exit(3, tail=("boom", "at line 7"), wall=12.5)),
+        PrepareStarted("web", old),
+        PrepareSucceeded("web", old, artifact),
+        *(ReplicaStartRequested(f"web.{n}#1", "web", n, old, "fill", at=5.0) for n in (1, 2, 3)),
+        *(spawned(f"web.{n}#1") for n in (1, 2, 3)),
+        ReadinessChanged("web.2#1", ready=True, at=7.5),
+        ReplicaExited("web.2#1", Exit(3, tail=("boom", "at line 7"), wall=12.5), at=12.25),
+        ReadinessChanged("web.1#1", ready=True, at=20.125),
+        ReplicaStopRequested("web.3#1", "not ready within 120 s", is_failure=True),
+        Noted("left a daemon behind", "web"),
+        SourceChanged("web", "s2"),
     ):
         state = reduce(state, event)
-    return state
+    new = wanted(state)
+    for event in (
+        PrepareStarted("web", new),
+        PrepareSucceeded("web", new, artifact),
+        ReplicaStartRequested("web.2#2", "web", 2, new, "a newer revision"),
+        ReplicaStartFailed("web.2#2", "no such program", permanent=True, at=30.5),
+        ReplicaDrainRequested("web.1#1", "scaled"),
+        SourceChanged("web", "s3"),
+        PrepareStarted("web", digest_of_newest(state)),
+    ):
+        state = reduce(state, event)
+    return reduce(state, PrepareFailed("web", wanted(state), "app.go:7 no such package"))
+
+
+def wanted(state: State) -> str:
+    revision = state.wanted_revision("web")
+    assert revision is not None
+    return revision
+
+
+def digest_of_newest(state: State) -> str:
+    return wanted(reduce(state, SourceChanged("web", "s3")))
 
 
 def reader(path: Path) -> Snapshot:
@@ -76,25 +108,34 @@ def test_what_is_kept_comes_back_through_reduce(tmp_path: Path) -> None:
     for event in restored:
         state = reduce(state, event)
 
-    assert before.of("web").good == before.of("web").desired is not None
+    web = before.of("web")
+    assert None not in (web.good, web.desired, web.prepare_error, web.rollout_error)
+    assert web.slot(2).blocked == "no such program"
+    assert web.slot(2).older.retry_at > 12.25
     for name in ("web", "db"):
-        old, new = before.of(name), state.of(name)
-        assert (new.desired, new.good, new.artifact, new.good_artifact, new.restart_count) == (
-            old.desired,
-            old.good,
-            old.artifact,
-            old.good_artifact,
-            old.restart_count,
-        )
+        kept = replace(state.of(name), source=before.of(name).source, standings={})
+        assert kept == before.of(name)
         assert state.override(name) == before.override(name)
-        for index, slot in old.slots.items():
-            kept = new.slot(index)
-            assert (kept.started, kept.failures, kept.last_exit) == (
-                slot.started,
-                slot.failures,
-                slot.last_exit,
-            )
     assert again.history() == [(99.0, Line("web", "web.2#1 ended", Tone.BAD))]
+
+
+def test_what_is_found_running_goes_on_as_it_stood(tmp_path: Path) -> None:
+    before = lived()
+    Snapshot(tmp_path / "snapshot.json", BOOT).write(before, RUN)
+    state = reduce(State(), StackApplied(stack_of(service("web"), database("db"))))
+    for event in reader(tmp_path / "snapshot.json").read(RUN):
+        state = reduce(state, event)
+
+    for known in before.replicas.values():
+        found = ReplicaAdopted(
+            known.id, "web", known.slot, known.revision, 4242, known.addresses, at=99.0
+        )
+        state = reduce(state, found)
+
+    assert sorted(state.replicas) == ["web.1#1", "web.3#1"]
+    for known in before.replicas.values():
+        assert replace(state.replicas[known.id], cause=known.cause) == known
+    assert not state.of("web").standings
 
 
 def test_it_is_written_when_something_that_is_kept_has_changed_and_only_then(
@@ -135,10 +176,10 @@ def test_i02_nothing_of_another_boot_is_taken_over_and_of_another_run_the_wishes
     Snapshot(path, BOOT).write(lived(), RUN)
 
     assert Snapshot(path, "boot-2").read(RUN) == ()
-    assert set(reader(path).read("run-2")) == {
-        Restored(service="web", override_replicas=3),
+    assert sorted(reader(path).read("run-2"), key=lambda known: known.service) == [
         Restored(service="db", override_stopped=True),
-    }
+        Restored(service="web", override_replicas=3),
+    ]
 
 
 def test_without_a_file_nothing_is_restored(tmp_path: Path) -> None:
@@ -164,10 +205,10 @@ def whole(tmp_path: Path) -> bytes:
         b"[]",
         b"7",
         b"{}",
-        b'{"schema": 1, "boot_id": "boot-1", "run": "run-1", "services": [], "lines": []}',
-        b'{"schema": 1, "boot_id": "boot-1", "run": "run-1", "services": {"web": 3}, "lines": []}',
-        b'{"schema": 1, "boot_id": "boot-1", "run": "run-1", "services": {}, "lines": [[1]]}',
-        b'{"schema": 1, "boot_id": "boot-1", "run": "run-1", "services": {}, "lines": [[1, null, "x", "no tone"]]}',
+        b'{"schema": 2, "boot_id": "boot-1", "run": "run-1", "services": [], "lines": []}',
+        b'{"schema": 2, "boot_id": "boot-1", "run": "run-1", "services": {"web": 3}, "lines": []}',
+        b'{"schema": 2, "boot_id": "boot-1", "run": "run-1", "services": {}, "lines": [[1]]}',
+        b'{"schema": 2, "boot_id": "boot-1", "run": "run-1", "services": {}, "lines": [[1, null, "x", "no tone"]]}',
     ],
 )
 def test_i04_garbage_is_set_aside_and_nothing_is_restored(tmp_path: Path, garbage: bytes) -> None:

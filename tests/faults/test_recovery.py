@@ -7,14 +7,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import httpx
 import pytest
 
+from devstack.api.client import connect
 from devstack.keeper import processes
 from devstack.keeper.marks import runs_in
-from tests.faults.crew import cautious, crew_of
+from tests.faults.crew import cautious, crew_of, identity_of
 from tests.faults.worst import WEB, is_ready
 from tests.support.processes import eventually
 from tests.support.stacks import StackUnderTest, write_stack
@@ -205,7 +207,7 @@ def test_i02_after_a_boot_the_state_is_dropped_and_nobody_is_killed_by_an_old_pi
         run.write()
         snapshot = plain.folder / ".devstack" / "state" / "snapshot.json"
         kept = json.loads(snapshot.read_text())
-        assert kept["services"]["c"]["override"][0] == 2
+        assert kept["services"]["c"]["known"]["override_replicas"] == 2
         snapshot.write_text(json.dumps(kept | {"boot_id": "another-boot"}))
 
         plain.up()
@@ -244,6 +246,121 @@ services:
         url = stack.gateway
         stack.devstack("scale", "web=2")
         assert {httpx.get(url, trust_env=False).status_code for _ in range(20)} == {200}
+
+
+# source of the programs is what their commands name, so what they write lies beside the stack's folder
+NOTES_AND_ENDS = """\
+echo ran >> ../$1.ran
+exit $2
+"""
+WAITS = """\
+until rm ../$1.go 2>/dev/null; do sleep 0.05; done
+. ./ends.sh
+"""
+ENDED = """\
+name: ended
+services:
+  broken: {kind: job, command: [sh, ./ends.sh, broken, "1"]}
+  over: {port: none, command: [sh, ./ends.sh, over, "0"]}
+  never: {port: none, restart: never, command: [sh, ./ends.sh, never, "3"]}
+  absent: {port: none, command: [no-such-program]}
+  late-job: {kind: job, command: [sh, ./waits.sh, late-job, "0"]}
+  late: {port: none, restart: never, command: [sh, ./waits.sh, late, "0"]}
+  crash: {port: none, command: [sh, ./waits.sh, crash, "7"]}
+  after: {port: none, depends_on: {late-job: completed}, command: [sh, ./ends.sh, after, "0"]}
+  lives: {port: none, stop: {grace: 0.3s}, command: [sleep, "1000"]}
+"""
+PROGRAMS = ("broken", "over", "never", "late-job", "late", "crash", "after")
+
+
+@pytest.fixture
+def ended(tmp_path: Path) -> Iterator[StackUnderTest]:
+    folder = tmp_path / "ended"
+    folder.mkdir()
+    write_stack(folder, ENDED, {"ends.sh": NOTES_AND_ENDS, "waits.sh": WAITS})
+    with cautious(folder) as stack:
+        yield stack
+
+
+def words(stack: StackUnderTest) -> dict[str, str]:
+    return {s["name"]: s["state"] for s in stack.status()["services"]}
+
+
+def executions(stack: StackUnderTest) -> dict[str, int]:
+    """How often each program ran to its end."""
+    files = {name: stack.folder.parent / f"{name}.ran" for name in PROGRAMS}
+    return {n: len(f.read_text().splitlines()) for n, f in files.items() if f.exists()}
+
+
+def assert_followed(stack: StackUnderTest, controller: int) -> None:
+    """Another controller has taken over and acts: what it would have started by then has been."""
+    eventually(lambda: controllers(stack) not in ([], [controller]), 20)
+    stack.devstack("scale", "lives=2")
+    eventually(lambda: stack.service("lives")["ready"] == 2, 20)
+
+
+def test_i01_what_ended_for_good_stays_so_under_the_next_controller(ended: StackUnderTest) -> None:
+    settled = {"broken": "failed", "over": "done", "never": "failed", "absent": "failed"}
+    ended.devstack("up", "-d", code=None)
+    eventually(lambda: settled.items() <= words(ended).items() and is_alive(ended, "lives"), 30)
+    before = {s["name"]: s for s in ended.status()["services"]}
+    assert executions(ended) == {"broken": 1, "over": 1, "never": 1}
+    crew = crew_of(ended)
+    crew.kill("controller")
+
+    assert_followed(ended, crew.controller[0])
+    after = {s["name"]: s for s in ended.status()["services"]}
+    for name in settled:
+        kept = ("state", "reason", "last_exit", "warnings", "replicas")
+        assert {k: after[name][k] for k in kept} == {k: before[name][k] for k in kept}
+    assert executions(ended) == {"broken": 1, "over": 1, "never": 1}
+
+
+def test_i01_what_ends_while_no_controller_hears_it_has_ended_for_the_next_one(
+    ended: StackUnderTest,
+) -> None:
+    waiting = ("late-job", "late", "crash")
+    ended.devstack("up", "-d", code=None)
+    eventually(lambda: all(is_alive(ended, name) for name in (*waiting, "lives")), 30)
+    identities = [identity_of(ended.pids(name)[0]) for name in waiting]
+    crew = crew_of(ended)
+    crew.freeze("controller")
+    for name in waiting:
+        (ended.folder.parent / f"{name}.go").touch()
+    eventually(lambda: not any(map(processes.is_running, identities)), 20)
+    crew.kill("controller")
+
+    assert_followed(ended, crew.controller[0])
+    eventually(lambda: executions(ended).get("after") == 1 and is_alive(ended, "crash"), 20)
+    found = {s["name"]: s for s in ended.status()["services"]}
+    assert (found["late-job"]["state"], found["late"]["state"]) == ("done", "done")
+    assert found["crash"]["last_exit"]["code"] == 7
+    assert found["crash"]["replicas"][0]["restarts"] == 1
+    ran = executions(ended)
+    assert {name: ran[name] for name in (*waiting, "after")} == dict.fromkeys(
+        (*waiting, "after"), 1
+    )
+
+
+def test_i01_an_up_that_finds_no_controller_tries_again_what_was_given_up(
+    ended: StackUnderTest,
+) -> None:
+    ended.devstack("up", "-d", code=None)
+    eventually(lambda: words(ended)["broken"] == "failed" and is_alive(ended, "lives"), 30)
+    lives = ended.pids("lives")
+    client = connect(ended.places)
+    assert client is not None
+    with closing(client):
+        client.ask("leave")
+    eventually(lambda: not controllers(ended), 10)
+
+    ended.devstack("up", "-d", code=None)
+    eventually(lambda: executions(ended)["broken"] == 2, 20)
+    assert ended.pids("lives") == lives
+
+
+def is_alive(stack: StackUnderTest, name: str) -> bool:
+    return any(replica["pid"] for replica in stack.service(name)["replicas"])
 
 
 def controllers(stack: StackUnderTest) -> list[int]:

@@ -467,8 +467,16 @@ def test_i01_a_new_controller_finds_what_runs_and_what_ended_meanwhile(
             assert running.addresses == (("main", address),)
             assert abs(running.started_at - time.time()) < 120
             (ended,) = recovery.ended
-            assert (ended.replica, ended.exit.signal) == (gone, signal.SIGKILL)
-            assert abs(ended.exit.wall - time.time()) < 120
+            assert (ended.end.replica, ended.end.exit.signal) == (gone, signal.SIGKILL)
+            assert abs(ended.end.exit.wall - time.time()) < 120
+            was = ended.replica
+            assert (was.replica, was.service, was.slot, was.revision, was.pid) == (
+                gone,
+                "worker",
+                1,
+                REVISION,
+                None,
+            )
             # a step means nothing without the controller that waited for it
             await eventually_async(lambda: not is_alive(step))
             # told once: it was acknowledged

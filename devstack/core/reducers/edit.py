@@ -5,8 +5,8 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from devstack.core import policy
+from devstack.core.events import Attempts
 from devstack.core.state import (
-    Attempts,
     Override,
     Replica,
     ServiceState,

@@ -5,9 +5,10 @@ from dataclasses import replace
 from devstack.core import events as e
 from devstack.core import policy
 from devstack.core.blame import summary
+from devstack.core.events import Attempts
 from devstack.core.model import GATEWAY, Restart
 from devstack.core.reducers.edit import edit_service, edit_slot, without
-from devstack.core.state import Attempts, GatewayState, Phase, Replica, State
+from devstack.core.state import GatewayState, Phase, Replica, State
 
 
 def replica_start_failed(state: State, event: e.ReplicaStartFailed) -> State:

@@ -4,11 +4,7 @@ from dataclasses import replace
 
 from devstack.core import events as e
 from devstack.core.reducers.edit import add_warning, edit_service, set_override, with_item, without
-from devstack.core.state import (
-    Override,
-    Slot,
-    State,
-)
+from devstack.core.state import Override, State
 
 
 def runtime_lost(state: State, event: e.RuntimeLost) -> State:
@@ -24,15 +20,7 @@ def noted(state: State, event: e.Noted) -> State:
 
 
 def restored(state: State, event: e.Restored) -> State:
-    slots = {
-        index: Slot(
-            started=started,
-            failures=failures,
-            failed_revision=event.desired if failures else None,
-            last_exit=last,
-        )
-        for index, started, failures, last in event.slots
-    }
+    since = state.of(event.service).warnings
     state = edit_service(
         state,
         event.service,
@@ -41,8 +29,18 @@ def restored(state: State, event: e.Restored) -> State:
         good=event.good,
         good_artifact=event.good_artifact,
         restart_count=event.restart_count,
-        slots=slots,
+        prepare_error=event.prepare_error,
+        rollout_error=event.rollout_error,
+        warnings=event.warnings,
+        ready_changes=event.ready_changes,
+        waiting_since=event.waiting_since,
+        slots=dict(event.slots),
+        standings=dict(event.replicas),
+        # whether a cluster heard what it was being told, nobody knows: it is told again
+        workload=replace(event.workload, count=-1, applying=False, removing=False),
     )
+    for text in since:
+        state = add_warning(state, event.service, text)
     return set_override(
         state, event.service, Override(event.override_replicas, event.override_stopped)
     )

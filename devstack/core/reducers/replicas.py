@@ -11,6 +11,7 @@ from devstack.core.reducers.edit import (
     edit_service,
     edit_slot,
     with_item,
+    without,
 )
 from devstack.core.state import (
     Phase,
@@ -59,28 +60,45 @@ def replica_spawned(state: State, event: e.ReplicaSpawned) -> State:
 def replica_adopted(state: State, event: e.ReplicaAdopted) -> State:
     if event.replica in state.replicas:
         return state
+    known = state.of(event.service)
+    standing = known.standings.get(event.replica, e.Standing())
+    is_stopping = standing.stopping or event.is_stopping
+    is_leaving = is_stopping or standing.draining
     replica = Replica(
         id=event.replica,
         service=event.service,
         slot=event.slot,
         revision=event.revision,
-        phase=Phase.RUNNING,
+        phase=Phase.STOPPING if is_stopping else _phase_reached(state, event.service, standing),
         cause="adopted",
-        ready=event.ready,
-        was_ready=event.ready,
-        ready_at=event.at if event.ready else None,
+        ready=standing.ready and not is_stopping,
+        was_ready=standing.was_ready,
         pid=event.pid,
         spawned=True,
         addresses=event.addresses,
-        requested_at=event.at,
+        requested_at=event.at if standing.requested_at is None else standing.requested_at,
+        ready_at=standing.ready_at,
         started_at=event.started_at,
+        draining=standing.draining,
+        drained=standing.drained,
+        stop_cause=standing.stop_cause if is_leaving else "",
+        stop_is_failure=standing.stop_is_failure and is_stopping,
     )
     state = replace(state, replicas=with_item(state.replicas, replica.id, replica))
+    standings = without(known.standings, event.replica)
+    state = edit_service(state, event.service, standings=standings)
     if event.slot is not None:
         number = int(event.replica.rpartition("#")[2] or 0)
-        known = state.of(event.service).slot(event.slot).started
-        state = edit_slot(state, event.service, event.slot, started=max(known, number))
+        started = state.of(event.service).slot(event.slot).started
+        state = edit_slot(state, event.service, event.slot, started=max(started, number))
     return state
+
+
+def _phase_reached(state: State, name: str, standing: e.Standing) -> Phase:
+    """Whether a startup probe still holds a replica back; one never heard of is asked again."""
+    service = state.definition(name)
+    is_held = service is not None and service.startup is not None and not standing.startup_passed
+    return Phase.STARTING if is_held else Phase.RUNNING
 
 
 def startup_passed(state: State, event: e.StartupPassed) -> State:

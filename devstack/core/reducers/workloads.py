@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from devstack.core import events as e
 from devstack.core import policy
+from devstack.core.events import Workload
 from devstack.core.reducers.edit import (
     edit_service,
     edit_workload,
@@ -12,7 +13,6 @@ from devstack.core.state import (
     Phase,
     Replica,
     State,
-    Workload,
 )
 
 

@@ -120,7 +120,7 @@ class ReplicaProber:
         self._watches[target.replica] = watch
         if target.service.kind != "gateway" and isinstance(target.ready.probe, QueryProbe):
             self._loader.submit(self._world.load_driver, target.service)
-        if target.service.startup is not None and not target.was_ready:
+        if target.service.startup is not None and not target.started:
             watch.tracks.append(Track(Role.STARTUP, target.service.startup, now))
         else:
             self._begin_conditions(watch, now)
@@ -140,13 +140,11 @@ class ReplicaProber:
 
     def _begin_conditions(self, watch: _Watch, now: float) -> None:
         service = watch.target.service
-        ready = Track(Role.READY, service.ready, now)
-        if watch.target.was_ready:
-            ready.passing = True
-        watch.tracks = [ready]
+        known = True if watch.target.was_ready else None
+        watch.tracks = [Track(Role.READY, service.ready, now, known)]
         if service.alive is not None:
             due = now + service.alive.interval_seconds
-            watch.tracks.append(Track(Role.ALIVE, service.alive, due))
+            watch.tracks.append(Track(Role.ALIVE, service.alive, due, known))
 
     def _arm(self) -> None:
         due = min(

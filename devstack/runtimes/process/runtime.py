@@ -6,7 +6,7 @@ import json
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from devstack.core.events import Artifact
 from devstack.core.model import EngineProgram, Service, Stop
 from devstack.keeper import processes
 from devstack.keeper.client import (
+    Exit,
     KeeperRefused,
     KeeperUnreachable,
     LogTarget,
@@ -26,6 +27,7 @@ from devstack.keeper.client import (
 from devstack.runtimes.base import (
     ExecPlan,
     Recovered,
+    RecoveredEnd,
     Recovery,
     ReplicaEnd,
     RuntimeUnavailable,
@@ -142,7 +144,7 @@ class ProcessRuntime:
         except KeeperUnreachable as error:
             raise RuntimeUnavailable(str(error)) from error
         running = [r for p in listing.processes if (r := _recovered(p)) is not None]
-        ended = [replica_end(e) for e in listing.exits if "#" in e.key]
+        ended = [end for e in listing.exits if (end := _recovered_end(e)) is not None]
         for process in listing.processes:
             self._recall(process)
         for exit_ in listing.exits:
@@ -255,6 +257,24 @@ def _ports(addresses: tuple[tuple[str, str], ...]) -> dict[str, int]:
 
 def _recovered(process: Process) -> Recovered | None:
     """A process of the keeper's list as a replica; None for what is no replica of ours."""
+    found = _noted(process)
+    if found is None:
+        return None
+    return replace(
+        found,
+        pid=process.pid,
+        started_at=process.started_at,
+        is_stopping=process.is_stopping,
+    )
+
+
+def _recovered_end(exit_: Exit) -> RecoveredEnd | None:
+    """An exit of the keeper's list as the end of a replica; None for what was no replica of ours."""
+    found = _noted(exit_)
+    return RecoveredEnd(found, replica_end(exit_)) if found is not None else None
+
+
+def _noted(process: Process | Exit) -> Recovered | None:
     meta = _meta(process)
     if not meta:
         return None
@@ -263,13 +283,13 @@ def _recovered(process: Process) -> Recovered | None:
         service=meta["service"],
         slot=meta["slot"],
         revision=meta["revision"],
-        pid=process.pid,
+        pid=None,
         addresses=tuple((name, literal) for name, literal in meta["addresses"]),
-        started_at=process.started_at,
+        started_at=0.0,
     )
 
 
-def _meta(process: Process) -> dict[str, Any]:
+def _meta(process: Process | Exit) -> dict[str, Any]:
     """What `start` noted about a replica; empty for other processes."""
     try:
         meta = json.loads(process.meta)
