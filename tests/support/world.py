@@ -6,6 +6,7 @@ properties of the rules are asked of the physical world, with numbers of their o
 tuples, so that Hypothesis can shrink a history.
 """
 
+import json
 from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import assert_never
@@ -35,6 +36,7 @@ from devstack.core.ops import (
     StartReplica,
     StopReplica,
 )
+from devstack.core.plain import from_plain, to_plain
 from devstack.core.reconcile import leaving
 from devstack.core.reduce import reduce
 from devstack.core.routes import RoutingTable
@@ -42,6 +44,7 @@ from devstack.core.shape import wanted_shape
 from devstack.core.state import Phase, State
 from devstack.core.table import wanted_table
 from devstack.core.template import literal
+from devstack.engine.snapshot import remembered
 from tests.support.history import History, cloud, database, job, needs, nginx, web, worker
 from tests.support.history import stack as make_stack
 
@@ -62,6 +65,7 @@ class Process:
     slot: int
     revision: str
     asked_at: float
+    addresses: tuple[tuple[str, str], ...] = ()
     spawned: bool = False
     running: bool = False
     ready: bool = False
@@ -103,9 +107,13 @@ class Nginx:
     """What the gateway's program does."""
 
     replica: str
-    slots: dict[str, int]
+    shape: e.GatewayShape
     table: RoutingTable
     confirmed: bool = False
+
+    @property
+    def slots(self) -> dict[str, int]:
+        return dict(self.shape.slots)
 
 
 @dataclass
@@ -273,26 +281,27 @@ class World(History):
             message = f"cannot start {name}: no such program"
             self.record(e.ReplicaStartFailed(process.replica, message, is_permanent, jitter))
             return
-        service = self.state.definition(name)
-        assert service is not None
+        self.spawn(process)
+        self.record(
+            e.ReplicaSpawned(process.replica, 1, process.addresses, 1.0, not process.running)
+        )
+
+    def spawn(self, process: Process) -> None:
+        service = self.definition(process)
         process.spawned = True
         process.running = service.startup is None
-        if name == GATEWAY:
-            shape = self.state.gateway.loaded
-            slots = dict(shape.slots) if shape is not None else {}
-            self.nginx = Nginx(process.replica, slots, RoutingTable())
-        number = len(self.used_ids)
-        addresses = tuple((p.name, f"127.0.0.1:{20000 + number}") for p in service.endpoints)
-        self.record(
-            e.ReplicaSpawned(process.replica, 1, addresses, 1.0, service.startup is not None)
-        )
+        if process.service == GATEWAY:
+            shape = self.state.gateway.loaded or e.GatewayShape()
+            self.nginx = Nginx(process.replica, shape, RoutingTable())
+        port = 20000 + len(self.used_ids)
+        process.addresses = tuple((p.name, f"127.0.0.1:{port}") for p in service.endpoints)
 
     def do_confirm(self, a: int, b: int) -> None:
         """NGINX was started and now serves: with the table that was wanted when it started."""
         if self.nginx is None or self.nginx.confirmed:
             return
         shape = wanted_shape(self.state)
-        self.nginx.slots = dict(shape.slots)
+        self.nginx.shape = shape
         self.nginx.table = wanted_table(self.state, frozenset(leaving(self.state)), shape)
         self.nginx.confirmed = True
         self.record(e.GatewayLoaded(shape))
@@ -364,7 +373,8 @@ class World(History):
         if not asked and not is_loss:
             failed = process.failing_stop or code != 0
             if service.is_job and not failed:
-                self.completed.add((process.service, process.revision, self.data))
+                if any(name == "db" for name, _ in self.artifacts) or not service.depends_on:
+                    self.completed.add((process.service, process.revision, self.data))
             elif not failed and service.restart is not Restart.ALWAYS:
                 self.record_of(process).for_good = True
             else:
@@ -416,7 +426,7 @@ class World(History):
         if b % 4 == 0:
             self.record(e.GatewayLoadFailed(shape, "port 8080 is in use"))
         else:
-            self.nginx.slots = dict(shape.slots)
+            self.nginx.shape = shape
             self.record(e.GatewayLoaded(shape))
 
     def do_cluster(self, a: int, b: int) -> None:
@@ -468,6 +478,65 @@ class World(History):
             else:
                 del self.processes[process.replica]
                 self.record(e.ReplicaStartSkipped(process.replica))
+
+    def do_successor(self, a: int, b: int) -> None:
+        """The controller is killed and another one adopts what it left.
+
+        What was under way takes effect or not, and in half of the cases processes end meanwhile. Where
+        nothing changed, nothing is started and nothing stopped but what was leaving before.
+        """
+        state = self.state
+        if state.stack is None or state.closing or state.removed or self.lost:
+            return
+        kept = json.loads(json.dumps([to_plain(remembered(state, n)) for n in state.services]))
+        done = {n: s.completed for n, s in state.services.items() if s.completed}
+        gone = set(leaving(state)) | {p.replica for p in self.processes.values() if not p.current}
+        replicas = set(self.processes)
+        has_new = any(not p.spawned for p in self.processes.values())
+        ending = [r for i, r in enumerate(self.processes) if b % 2 and (i + b) % 3 == 0]
+        self.lose_what_was_under_way(a, b)
+        sources = tuple((n, str(self.sources.get(n, 0))) for n in state.stack.services)
+        self.state, self.journal = State(), []
+        self.record(e.StackApplied(stack=state.stack, sources=sources))
+        for name, keys in done.items():
+            self.record(e.JobRecalled(name, tuple(keys)))
+        for raw in kept:
+            self.record(from_plain(raw, e.Restored))
+        for process in list(self.processes.values()):
+            was_told = process.stopping and a % 2 == 0
+            self.record(found(process, is_stopping=was_told))
+            if process.replica in ending:
+                self.end(process, (0, 1, None)[a % 3], jitter=(a % 5 - 2) / 2, is_loss=False)
+        if self.nginx is not None and self.nginx.confirmed:
+            self.record(e.GatewayLoaded(self.nginx.shape))
+        self.planned.clear()
+        self.settle()
+        is_edited = any(state.of(name).source != digest for name, digest in sources)
+        if has_new or is_edited or replicas != set(self.processes):
+            return
+        for op in self.planned:
+            assert not isinstance(op, StartReplica), f"{op}: nothing changed"
+            if isinstance(op, DrainReplica | StopReplica):
+                assert op.replica in gone, f"{op}: nothing changed"
+
+    def lose_what_was_under_way(self, a: int, b: int) -> None:
+        """Tasks of a controller end with it; what they had asked of others by then is done."""
+        self.preparing.clear()
+        self.told_last.clear()
+        if a % 2:
+            self.cluster |= self.applying
+            for name in self.removing:
+                self.cluster.pop(name)
+        self.applying.clear()
+        self.removing.clear()
+        if self.setting is not None and self.nginx is not None and b % 4 < 2:
+            self.nginx.table = self.setting
+        self.setting = self.loading = None
+        for process in list(self.processes.values()):
+            if not process.spawned and a % 3 == 0:
+                del self.processes[process.replica]
+            elif not process.spawned:
+                self.spawn(process)
 
     def do_ghost(self, a: int, b: int) -> None:
         """Law 5: facts about replicas that are gone change nothing."""
@@ -553,6 +622,8 @@ class World(History):
         if service.update is Update.RECREATE or service.has_fixed_port:
             assert not beside, f"{op.replica} shares its slot with {beside[0].replica}"
         self.check_dependencies(service)
+        if service.is_job:
+            assert (name, op.revision, self.data) not in self.completed, f"{op.replica} ran before"
         record = self.records.get((name, op.slot, op.revision), Record())
         assert not record.for_good, f"{op.replica}: its revision ended for good"
         assert self.now >= record.earliest() - 1e-9, f"{op.replica} starts before its back-off"
@@ -885,6 +956,20 @@ class World(History):
         for event in self.journal:
             replayed = reduce(replayed, event)
         assert replayed == self.state
+
+
+def found(process: Process, *, is_stopping: bool) -> e.ReplicaAdopted:
+    """A process as the keeper lists it."""
+    return e.ReplicaAdopted(
+        process.replica,
+        process.service,
+        process.slot,
+        process.revision,
+        1,
+        process.addresses,
+        1.0,
+        is_stopping,
+    )
 
 
 def ghosts(replica: str, now: float) -> tuple[e.Event, ...]:
