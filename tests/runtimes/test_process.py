@@ -30,6 +30,8 @@ from devstack.engine.assembly import Engine
 from devstack.engine.operations import ProbeTarget
 from devstack.engine.probes.prober import ReplicaProber
 from devstack.engine.world import ProcessWorld
+from devstack.engines.base import CannotPrepare, NotReady
+from devstack.engines.temporary import temporary_server
 from devstack.keeper.client import KeeperUnreachable
 from devstack.keeper.places import Places
 from devstack.logs.format import DATA, file_name
@@ -370,6 +372,37 @@ def test_a_helper_server_runs_until_it_is_stopped(tmp_path: Path, places: Places
     asyncio.run(scenario())
 
 
+def test_a_helper_server_that_dies_while_it_is_set_up_is_told_in_its_own_words(
+    tmp_path: Path, places: Places
+) -> None:
+    """Before it is asked for the first time, or in the middle: its end is known before the stop."""
+
+    def not_yet() -> None:
+        raise NotReady("connection refused")
+
+    async def scenario() -> None:
+        async with bench(tmp_path, places) as found:
+            steps = found.engine.runtime.steps("db", REVISION)
+            refuses = ["sh", "-c", "echo 'unrecognized parameter \"no_such\"' >&2; exit 3"]
+            with pytest.raises(CannotPrepare, match=r"code 3\nunrecognized parameter .no_such."):
+                async with temporary_server(
+                    steps,
+                    refuses,
+                    title="set up db",
+                    ask=not_yet,
+                    stop_signal=signal.SIGTERM,
+                    env={},
+                    cwd=tmp_path,
+                ):
+                    raise AssertionError("it was never ready")
+
+            helper = await steps.start(refuses, title="serve")
+            assert (await helper.wait()).code == 3
+            assert (await helper.stop(signal.SIGTERM)).code == 3
+
+    asyncio.run(scenario())
+
+
 def test_a_step_cancelled_at_any_time_leaves_nothing(tmp_path: Path, places: Places) -> None:
     """Also while its start is under way: the keeper has been asked and answers nobody."""
     tag = f"tag-{tmp_path.name}-{os.getpid()}"
@@ -417,8 +450,9 @@ def test_a_killed_keeper_ends_replicas_as_losses_and_the_next_one_works(
 
             with pytest.raises(RuntimeUnavailable, match="the keeper"):
                 await asyncio.wait_for(step, 20)
-            with pytest.raises(RuntimeUnavailable):
-                await asyncio.wait_for(helper.wait(), 20)
+            for _ in range(2):
+                with pytest.raises(RuntimeUnavailable):
+                    await asyncio.wait_for(helper.wait(), 20)
             end = await found.end_of(replica)
             assert end.is_loss
             assert "keeper" in end.exit.message

@@ -25,23 +25,30 @@ SLOW_SECONDS = 1.0
 TAIL_LINES = 20
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class KeeperStep:
-    """A helper program that runs while something is prepared."""
+    """A helper program that runs while something is prepared; its end may be asked for again."""
 
     link: KeeperLink
     key: str
     pid: int
+    _ended: StepResult | RuntimeUnavailable | None = None
+    """Kept here: the link forgets a step as soon as one who waits for it was told."""
 
     async def stop(self, signal: int, grace_seconds: float = 10.0) -> StepResult:
-        await self.link.stop(self.key, signal, grace_seconds)
+        if self._ended is None:
+            await self.link.stop(self.key, signal, grace_seconds)
         return await self.wait()
 
     async def wait(self) -> StepResult:
-        try:
-            return _result(await self.link.wait(self.key))
-        except KeeperUnreachable as error:
-            raise RuntimeUnavailable(str(error)) from error
+        if self._ended is None:
+            try:
+                self._ended = _result(await self.link.wait(self.key))
+            except KeeperUnreachable as error:
+                self._ended = RuntimeUnavailable(str(error))
+        if isinstance(self._ended, RuntimeUnavailable):
+            raise self._ended
+        return self._ended
 
 
 @dataclass(slots=True)
