@@ -80,6 +80,8 @@ class AddressBook:
         """Number → the service that cannot be told another."""
         self._fallbacks: dict[str, str] = {}
         """Routing key → one line about an endpoint that could not have the address it should have."""
+        self.saved = ""
+        """What was written last."""
 
     # ── deciding ──────────────────────────────────────────────────────────────────────────────
 
@@ -219,15 +221,24 @@ class AddressBook:
         return True
 
     def _remember(self) -> None:
+        with contextlib.suppress(OSError):  # `save` is called again, by whoever can tell it
+            self.save()
+
+    def save(self) -> None:
+        """For a later controller: the addresses of this run, when something is new. Raises OSError."""
         gateway = self.gateway_listen
         content = {
             "listens": {k: [v.address, v.port] for k, v in self._listens.items()},
             "gateway": [gateway.address, gateway.port] if gateway is not None else None,
             "fallbacks": self._fallbacks,
         }
+        text = json.dumps(content)
+        if text == self.saved:
+            return
         temporary = self._memory.with_suffix(".tmp")
-        temporary.write_text(json.dumps(content))
+        temporary.write_text(text)
         temporary.replace(self._memory)
+        self.saved = text
 
     # ── looking up ────────────────────────────────────────────────────────────────────────────
 

@@ -179,7 +179,10 @@ class NginxGateway:
                 self._known_master, self._config, self._on_wall_clock(table)
             )
         except _REFUSALS as error:
-            raise GatewayFailed(str(error)) from error
+            settings = self._known_live.settings
+            # without its socket nobody can ever tell it anything, and it cannot be given another
+            is_lost = settings.features.shared_table and not settings.admin_socket.exists()
+            raise GatewayFailed(str(error), is_lost=is_lost) from error
 
     async def load(self, shape: GatewayShape) -> tuple[str, ...]:
         """See `GatewayDriver.load`."""
@@ -293,8 +296,16 @@ class NginxGateway:
         self._warnings = tuple(str(busy) for busy in loaded.busy)
 
     def _remember(self) -> None:
-        """For a later controller: what this NGINX has loaded."""
-        (self.folder / "shape.json").write_text(json.dumps(asdict(self._shape)))
+        """For a later controller: what this NGINX has loaded; nothing where that cannot be written.
+
+        It then loads its own, which costs a reload.
+        """
+        file = self.folder / "shape.json"
+        try:
+            file.write_text(json.dumps(asdict(self._shape)))
+        except OSError:
+            with contextlib.suppress(OSError):
+                file.unlink()
 
     def _refuse_busy_public(self, config: GatewayConfig) -> None:
         """Tested before anything is loaded: the public address in force must not go for a taken one."""

@@ -41,7 +41,11 @@ Post = Callable[[Event], None]
 
 
 class GatewayFailed(Exception):
-    """NGINX could not be told; the message is for people."""
+    """NGINX could not be told; the message is for people. `is_lost`: it never can be again."""
+
+    def __init__(self, message: str, *, is_lost: bool = False) -> None:
+        super().__init__(message)
+        self.is_lost = is_lost
 
 
 class GatewayDriver(Protocol):
@@ -153,7 +157,7 @@ class Operations:
             case StopReplica(replica, _, _):
                 await self._stop(state, replica)
             case SetRoutes(table, _):
-                await self._set_routes(table, post)
+                await self._set_routes(state, table, post)
             case LoadGateway(shape, _):
                 await self._load(shape, post)
             case ApplyWorkload(service, revision, count, _):
@@ -270,7 +274,7 @@ class Operations:
 
     # ── gateway ───────────────────────────────────────────────────────────────────────────────
 
-    async def _set_routes(self, table: RoutingTable, post: Post) -> None:
+    async def _set_routes(self, state: State, table: RoutingTable, post: Post) -> None:
         if self.gateway is None:
             post(e.RoutesApplied(table))
             return
@@ -278,6 +282,8 @@ class Operations:
             await self.gateway.set_routes(table)
         except GatewayFailed as error:
             post(e.RoutesFailed(str(error)))
+            for replica in state.replicas_of(GATEWAY) if error.is_lost else ():
+                post(e.LivenessFailed(replica.id, str(error)))
         else:
             post(e.RoutesApplied(table))
 

@@ -80,6 +80,9 @@ class Session:
         self._knows_ready = False
         """Whether an earlier controller left word of which replicas were ready."""
         self.snapshot = Snapshot(self.folders.snapshot, boot_id())
+        self._jobs: dict[str, list[str]] = {}
+        """Jobs that completed, as they are written."""
+        self._cannot_keep = False
         self.controller: Controller | None = None
 
     # ── what is asked often ───────────────────────────────────────────────────────────────────
@@ -230,6 +233,7 @@ class Session:
     def _recall_jobs(self, stack: Stack) -> None:
         for name, keys in read_jobs(self.folders.jobs).items():
             if name in stack.services:
+                self._jobs[name] = sorted(keys)
                 self.post(e.JobRecalled(name, tuple(keys)))
 
     async def _adopt(self, stack: Stack, known: tuple[e.Restored, ...]) -> None:
@@ -361,20 +365,40 @@ class Session:
         if line is not None:
             self.snapshot.add(line, time.time())
             self.board.tell(line)
-        if isinstance(event, e.ReplicaExited):
-            self._remember_jobs(before, after)
-
-    def _remember_jobs(self, before: State, after: State) -> None:
-        completed = {n: s.completed for n, s in after.services.items() if s.completed}
-        if completed != {n: s.completed for n, s in before.services.items() if s.completed}:
-            write_jobs(self.folders.jobs, {n: sorted(keys) for n, keys in completed.items()})
 
     def _on_settled(self, state: State, plan: Plan) -> None:
+        """Write what the next controller needs; where that cannot be done the stack goes on without.
+
+        A full disk, or somebody who cleans the checkout: told once, tried again whenever this settles.
+        """
         del plan
-        if self.is_open:
-            identities.save(self.engine.identity, self.folders.identity)
-        if self.is_open and not state.closing:
-            self.snapshot.write(state, self.engine.link.run_id)
+        if not self.is_open:
+            return
+        try:
+            self._keep(state)
+        except OSError as error:
+            if not self._cannot_keep:
+                self._cannot_keep = True
+                text = f"cannot write {error.filename or self.folders.root}: {error.strerror}"
+                self.post(e.Noted(f"{text}; the next controller would not know what this one does"))
+        else:
+            self._cannot_keep = False
+
+    def _keep(self, state: State) -> None:
+        engine, folders = self.engine, self.folders
+        if not folders.state.is_dir():
+            folders.make()
+            self._jobs = {}
+            self.snapshot.forget()
+            engine.identity.saved = engine.book.saved = ""
+        identities.save(engine.identity, folders.identity)
+        engine.book.save()
+        completed = {n: sorted(s.completed) for n, s in state.services.items() if s.completed}
+        if completed != self._jobs:
+            write_jobs(folders.jobs, completed)
+            self._jobs = completed
+        if not state.closing:
+            self.snapshot.write(state, engine.link.run_id)
 
     def _notice(self, service: str, text: str) -> None:
         if self.controller is not None:

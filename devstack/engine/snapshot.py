@@ -58,8 +58,6 @@ class Snapshot:
         kept = (keeper_run, services)
         if kept == self._written and not self._has_new_lines:
             return
-        self._written = kept
-        self._has_new_lines = False
         content = {
             "schema": SCHEMA,
             "boot_id": self._boot_id,
@@ -70,10 +68,13 @@ class Snapshot:
             },
         }
         _write_whole(self._path, json.dumps(content | {"lines": list(self._lines)}))
+        self._written = kept
+        self._has_new_lines = False
 
     def forget(self) -> None:
         """The stack is down: wishes end with it."""
         self._path.unlink(missing_ok=True)
+        self._written = None
 
     # ── reading ───────────────────────────────────────────────────────────────────────────────
 

@@ -1,8 +1,9 @@
 """What a machine or a stack file can do to a running stack: told in words, and the stack goes on."""
 
+import shutil
 from pathlib import Path
 
-from tests.commands.kit import PYTHON, free_port, speaker, until_state
+from tests.commands.kit import PYTHON, ask, eventually, free_port, speaker, until_state
 from tests.support.stacks import stack_in, write_stack
 
 WEB = """\
@@ -34,3 +35,34 @@ def test_a_database_with_a_flag_it_does_not_know_fails_with_its_own_words(tmp_pa
         file = stack.folder / "stack.yaml"
         file.write_text(file.read_text().replace("no_such=1", "work_mem=8MB"))
         stack.devstack("up", "-d", "--wait")
+
+
+def test_a_stack_whose_state_is_removed_serves_on_and_keeps_it_again(tmp_path: Path) -> None:
+    """`git clean -fdx`, or a full disk: what is kept for the next controller is no reason to end."""
+    with stack_in(small(tmp_path / "cleaned", WEB)) as stack:
+        stack.up()
+        controller, gateway = stack.controller_pid, stack.gateway
+        state = stack.folder / ".devstack" / "state"
+        shutil.rmtree(state)
+        assert ask(gateway)[0] == 200
+
+        assert stack.devstack("scale", "web=2").out == "web: 2 serving\n"
+        until_state(
+            stack, "gateway", "ready"
+        )  # its socket was removed, too: another one was started
+
+        eventually((state / "snapshot.json").is_file, "the snapshot is there again")
+        assert (state / "addresses.json").is_file()
+        assert stack.gateway == gateway
+        heard = {ask(gateway)[1]["pid"] for _ in range(20)}
+        assert heard == set(stack.pids("web"))
+
+        # as on a full disk: it cannot be written, and then it can
+        shutil.rmtree(stack.folder / ".devstack" / "state")
+        state.touch()
+        stack.devstack("scale", "web=1", seconds=60)
+        state.unlink()
+        stack.devstack("scale", "web=2", seconds=60)
+        eventually((state / "snapshot.json").is_file, "the snapshot is there once more")
+        assert (state / "snapshot.json").read_text().count(f"cannot write {state}") == 1
+        assert stack.controller_pid == controller
