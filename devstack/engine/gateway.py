@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from devstack.core.events import Artifact, GatewayShape
-from devstack.core.model import GATEWAY, Service
+from devstack.core.model import GATEWAY, Service, Stack
 from devstack.core.routes import GatewayConfig, RoutingTable
 from devstack.core.shape import wanted_shape
 from devstack.core.state import State
@@ -156,21 +156,25 @@ class NginxGateway:
             raise GatewayFailed(str(error)) from error
         return self._shape, self._warnings
 
-    async def adopt(self, service: Service, revision: str, replica: str, pid: int) -> GatewayShape:
-        """Take over the NGINX of an earlier controller; an empty shape when what it loaded is not known.
+    async def adopt(
+        self, stack: Stack, revision: str, replica: str, pid: int
+    ) -> GatewayShape | None:
+        """Take over the NGINX of an earlier controller; None when what it has loaded is not known.
 
         Raises `CannotLaunch` where it cannot be looked after.
         """
-        await self._live_gateway(service, revision, self.steps(GATEWAY, revision))
-        try:
-            raw = json.loads((self.folder / "shape.json").read_text())
-        except (FileNotFoundError, ValueError):
-            raw = {}
+        steps = self.steps(GATEWAY, revision)
+        await self._live_gateway(stack.service(GATEWAY), revision, steps)
         self._master = self._as_master(replica, pid)
         self._replica = replica
-        self._shape = _shape_from_json(raw)
-        self._config = self.book.gateway_config(self._shape)
-        return self._shape
+        try:
+            raw = json.loads((self.folder / "shape.json").read_text())
+            shape = _without_strangers(_shape_from_json(raw), stack)
+            self._config = self.book.gateway_config(shape)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None  # none, not ours, or of another version
+        self._shape = shape
+        return shape
 
     async def set_routes(self, table: RoutingTable) -> None:
         """See `GatewayDriver.set_routes`."""
@@ -329,6 +333,15 @@ class NginxGateway:
 
 def _public_is_busy(busy: BusyListen) -> str:
     return f"{busy}\nhint: stop what holds it, or choose another `gateway: port:`"
+
+
+def _without_strangers(shape: GatewayShape, stack: Stack) -> GatewayShape:
+    """Services may have left the stack file while no controller lived."""
+    return replace(
+        shape,
+        slots=tuple(one for one in shape.slots if one[0] in stack.services),
+        endpoints=tuple(one for one in shape.endpoints if one[0] in stack.services),
+    )
 
 
 def _shape_from_json(raw: dict[str, list[object]]) -> GatewayShape:

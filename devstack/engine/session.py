@@ -21,7 +21,7 @@ from typing import Self
 
 from devstack.bootstrap.interpreter import cache_folder, module_command
 from devstack.core import events as e
-from devstack.core.model import GATEWAY, Service, SourceProgram, Stack
+from devstack.core.model import GATEWAY, SourceProgram, Stack
 from devstack.core.ops import Plan
 from devstack.core.plain import from_plain, to_plain
 from devstack.core.state import State
@@ -74,7 +74,8 @@ class Session:
         """Something changed that the keeper holds for the next controller."""
         self._engine: Engine | None = None
         self._adopted: tuple[Recovered, ...] = ()
-        self._adopted_shape = e.GatewayShape()
+        self._adopted_shape: e.GatewayShape | None = None
+        """What the adopted NGINX has loaded, where that is known."""
         self._is_asked_for = False
         """What runs is adopted because a person ran `up`, not because its controller was lost."""
         self._knows_ready = False
@@ -247,23 +248,24 @@ class Session:
         self._knows_ready = bool(known)
         for found in recovery.running:
             if found.service == GATEWAY and GATEWAY in stack.services:
-                await self._adopt_gateway(found, stack.services[GATEWAY])
+                await self._adopt_gateway(found, stack)
         self._adopted = recovery.running
         if recovery.running:
             count = len(recovery.running)
             self.post(e.Noted(f"a new controller looks after {count} running replicas"))
 
-    async def _adopt_gateway(self, found: Recovered, service: Service) -> None:
+    async def _adopt_gateway(self, found: Recovered, stack: Stack) -> None:
         assert found.pid is not None, "an NGINX of ours is a process"
         try:
             self._adopted_shape = await self.engine.nginx.adopt(
-                service, found.revision, found.replica, found.pid
+                stack, found.revision, found.replica, found.pid
             )
         except CannotLaunch as error:
             self.post(e.Noted(f"cannot look after the running NGINX: {error}", GATEWAY))
-            await self.engine.link.stop(found.replica, signal.SIGTERM, service.stop.grace_seconds)
+            grace_seconds = stack.service(GATEWAY).stop.grace_seconds
+            await self.engine.link.stop(found.replica, signal.SIGTERM, grace_seconds)
             return
-        if self._knows_ready:
+        if self._knows_ready and self._adopted_shape is not None:
             # before anything is planned: what leaves must leave the routing table first
             self.post(e.GatewayLoaded(self._adopted_shape))
 
@@ -322,21 +324,33 @@ class Session:
         if not self._adopted:
             return
         assert self.controller is not None
-        operations = self.engine.operations
         await self.controller.until(lambda state: state.stack is not None)
-        names = {found.replica for found in self._adopted}
+        names = {found.replica for found in self._adopted if found.service != GATEWAY}
+        gateways = [found for found in self._adopted if found.service == GATEWAY]
         async with asyncio.TaskGroup() as tasks:
             for found in self._adopted:
-                if found.replica in self.state.replicas:
-                    tasks.create_task(operations.take_up(self.state, found, self.post))
-            if GATEWAY not in {found.service for found in self._adopted} or self._knows_ready:
-                return
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(ADOPTION_SECONDS):
-                    await self.controller.until(
-                        lambda state: all(r.ready for r in state.replicas.values() if r.id in names)
-                    )
-            self.post(e.GatewayLoaded(self._adopted_shape))
+                if found.replica in names:
+                    tasks.create_task(self._take_up(found))
+            if gateways and not self._knows_ready:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(ADOPTION_SECONDS):
+                        await self.controller.until(
+                            lambda state: all(
+                                r.ready for r in state.replicas.values() if r.id in names
+                            )
+                        )
+            for gateway in gateways:
+                replica = self.state.replicas.get(gateway.replica)
+                # one that was refused, or replaced meanwhile, says nothing of what is loaded
+                is_current = replica is not None and replica.is_current
+                if is_current and self._adopted_shape is not None and not self._knows_ready:
+                    self.post(e.GatewayLoaded(self._adopted_shape))
+                # as soon as it is ready it is told what has changed
+                tasks.create_task(self._take_up(gateway))
+
+    async def _take_up(self, found: Recovered) -> None:
+        if found.replica in self.state.replicas:  # else it ended meanwhile
+            await self.engine.operations.take_up(self.state, found, self.post)
 
     async def _tell_the_keeper(self) -> None:
         """Leave with the keeper, for ever, what a next controller has to know."""

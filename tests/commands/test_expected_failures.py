@@ -1,10 +1,15 @@
 """What a machine or a stack file can do to a running stack: told in words, and the stack goes on."""
 
+import json
+import os
 import shutil
+import signal
 from pathlib import Path
 
-from tests.commands.kit import PYTHON, ask, eventually, free_port, speaker, until_state
-from tests.support.stacks import stack_in, write_stack
+import pytest
+
+from tests.commands.kit import PYTHON, KeepAlive, ask, eventually, free_port, speaker, until_state
+from tests.support.stacks import StackUnderTest, stack_in, write_stack
 
 WEB = """\
 gateway:
@@ -66,3 +71,37 @@ def test_a_stack_whose_state_is_removed_serves_on_and_keeps_it_again(tmp_path: P
         eventually((state / "snapshot.json").is_file, "the snapshot is there once more")
         assert (state / "snapshot.json").read_text().count(f"cannot write {state}") == 1
         assert stack.controller_pid == controller
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        '{"slots": [["gone", 3], ["web", 10]], "endpoints": [["gone", [["main", 1, "http"]]]]}',
+        '{"slots": [["web", 10]], "colour": "of a later version"}',
+        '{"slots": 7}',
+        "[]",
+    ],
+)
+def test_the_next_controller_takes_over_an_nginx_whose_configuration_it_does_not_understand(
+    tmp_path: Path, written: str
+) -> None:
+    """Of services that have left the file meanwhile, of another version, or of nobody."""
+    with stack_in(small(tmp_path / "adopted", WEB)) as stack:
+        stack.up()
+        controller, pids = stack.controller_pid, [*stack.pids("gateway"), *stack.pids("web")]
+        (stack.folder / ".devstack" / "state" / "gateway" / "shape.json").write_text(written)
+        asking = KeepAlive(stack.gateway)
+        with asking.asking():
+            os.kill(controller, signal.SIGKILL)
+            eventually(lambda: has_another_controller(stack, controller), "another controller")
+            stack.devstack("up", "-d", "--wait")
+
+        assert [*stack.pids("gateway"), *stack.pids("web")] == pids
+        assert asking.failures == []
+        stack.devstack("scale", "web=2")
+        assert {ask(stack.gateway)[1]["pid"] for _ in range(20)} == set(stack.pids("web"))
+
+
+def has_another_controller(stack: StackUnderTest, pid: int) -> bool:
+    found = stack.devstack("status", "--json", code=None)
+    return found.code == 0 and json.loads(found.out)["controller"]["pid"] != pid
