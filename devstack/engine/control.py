@@ -338,6 +338,8 @@ class StackControl:
         failure_of: Callable[[State, str, float], str] = update_failure,
     ) -> Outcome:
         def cannot(state: State, now: float) -> tuple[str, ...]:
+            if not state.is_listed(service):
+                return (f"{service} was removed from the stack file",)
             # what was asked is recorded before anything that could fail because of it
             return tuple(failure_of(state, service, now).splitlines())
 
@@ -347,7 +349,11 @@ class StackControl:
             return (f"{service} is {view.word} after {timeout_seconds:g} s{reason}",)
 
         await asyncio.sleep(0)
-        return await wait_until(self._session, is_so, cannot, late, timeout_seconds)
+
+        def is_so_here(state: State) -> bool:
+            return state.is_listed(service) and is_so(state)
+
+        return await wait_until(self._session, is_so_here, cannot, late, timeout_seconds)
 
 
 def _never(state: State, service: str, now: float) -> str:

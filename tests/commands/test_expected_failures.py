@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -105,3 +106,27 @@ def test_the_next_controller_takes_over_an_nginx_whose_configuration_it_does_not
 def has_another_controller(stack: StackUnderTest, pid: int) -> bool:
     found = stack.devstack("status", "--json", code=None)
     return found.code == 0 and json.loads(found.out)["controller"]["pid"] != pid
+
+
+def test_a_command_that_waits_for_a_service_ends_when_it_leaves_the_stack_file(
+    tmp_path: Path,
+) -> None:
+    never = "  slow: {source: ., command: [PYTHON, speaker.py], ready: {log: never}}\n"
+    with stack_in(small(tmp_path / "leaving", WEB + never)) as stack:
+        stack.devstack("up", "-d")
+        controller = stack.controller_pid
+        commands = (("restart", "slow"), ("scale", "slow=2"), ("start", "slow"))
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        waiting = [stack.start(*words, **options) for words in commands]
+        history = stack.folder / ".devstack" / "state" / "snapshot.json"
+        heard = ("restart requested", "scale to 2", "start requested")
+        eventually(lambda: all(line in history.read_text() for line in heard), "all are heard")
+        file = stack.folder / "stack.yaml"
+        file.write_text(file.read_text().replace(never.replace("PYTHON", PYTHON), ""))
+        stack.devstack("up", "-d", "--wait")
+
+        for command in waiting:
+            said, complained = command.communicate(timeout=60)
+            assert (command.returncode, said) == (1, b""), complained
+            assert b"slow was removed from the stack file" in complained
+        assert stack.controller_pid == controller
