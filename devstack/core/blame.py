@@ -31,6 +31,12 @@ def summary(exit_: Exit) -> str:
     return f"{known}{place} {words}" if place else f"{exit_}: {words}"
 
 
+def refusal(error: OSError) -> str:
+    """What the system refused, and where: `/a/b: No space left on device`."""
+    where = f"{error.filename}: " if error.filename else ""
+    return where + (error.strerror or str(error) or type(error).__name__)
+
+
 def _words(tail: tuple[str, ...]) -> str:
     lines = [line.strip() for line in tail if line.strip()]
     named = [line for line in lines if _WORDS.match(line)]

@@ -21,6 +21,7 @@ from typing import Self
 
 from devstack.bootstrap.interpreter import cache_folder, module_command
 from devstack.core import events as e
+from devstack.core.blame import refusal
 from devstack.core.model import GATEWAY, SourceProgram, Stack
 from devstack.core.ops import Plan
 from devstack.core.plain import from_plain, to_plain
@@ -393,7 +394,7 @@ class Session:
         except OSError as error:
             if not self._cannot_keep:
                 self._cannot_keep = True
-                text = f"cannot write {error.filename or self.folders.root}: {error.strerror}"
+                text = f"cannot write {refusal(error)}"
                 self.post(e.Noted(f"{text}; the next controller would not know what this one does"))
         else:
             self._cannot_keep = False

@@ -103,19 +103,18 @@ def template_key(product: str, version: str, *recipe: str) -> str:
 def read_stamp(place: Path, service: str) -> Stamp | None:
     """The stamp of a data folder, None where there is no data yet."""
     try:
+        if not (place / STAMP).exists() and (not place.exists() or not any(place.iterdir())):
+            return None
         raw = json.loads((place / STAMP).read_text(encoding="utf-8"))
         if raw["schema"] == _SCHEMA:
             del raw["schema"]
             return Stamp(**raw)
-    except FileNotFoundError:
-        if not place.exists() or not any(place.iterdir()):
-            return None
     except PermissionError:
         raise CannotPrepare(
             f"cannot use the data of {service}: {place} belongs to uid {place.lstat().st_uid}",
             "run devstack as the user who made it, or remove the folder as that user",
         ) from None
-    except (NotADirectoryError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
         pass
     raise CannotPrepare(
         f"cannot use the data of {service}: {place} has no stamp that says what made it",

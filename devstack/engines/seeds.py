@@ -9,9 +9,11 @@ import gzip
 import os
 import re
 import shutil
+import zlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
+from devstack.core.blame import refusal
 from devstack.engines.base import SeedFailed
 from devstack.steps import StepFailed, StepRunner
 
@@ -88,8 +90,10 @@ async def load_seeds(
             said = error.tail.strip().splitlines()
             reason = f"{error.reason}: {said[-1]}" if said else error.reason
             raise _failed(service, file, None, reason, "") from error
-        except (EOFError, gzip.BadGzipFile) as error:
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise _failed(service, file, None, f"it is no gzip file ({error})", "") from error
+        except OSError as error:
+            raise _failed(service, file, None, refusal(error), "") from error
 
 
 def script_loader(

@@ -257,6 +257,31 @@ def test_a_service_that_does_not_say_how_it_starts_cannot_be_prepared(
     asyncio.run(scenario())
 
 
+def test_a_disk_that_takes_nothing_is_a_failure_that_names_the_path(
+    tmp_path: Path, places: Places
+) -> None:
+    """Of the preparation, and of a start that has to prepare again."""
+    web = python("web", SLEEP)
+
+    async def scenario() -> None:
+        async with bench(tmp_path, places, web) as found:
+            runtime = found.engine.runtime
+            artifact = await runtime.prepare(web, REVISION)
+            artifacts = tmp_path / ".devstack" / "state" / "artifacts"
+            shutil.rmtree(artifacts)
+            artifacts.touch()
+
+            with pytest.raises(PrepareFailed, match=r"^cannot prepare web: /.*/artifacts"):
+                await runtime.prepare(web, "another one")
+            order = StartOrder("web.1#1", web, 1, "a third one", artifact)
+            with pytest.raises(StartFailed, match=r"^cannot start web: /.*/artifacts") as failed:
+                await runtime.start(order)
+            assert not failed.value.permanent
+            assert found.engine.surroundings._taken == {}
+
+    asyncio.run(scenario())
+
+
 def test_a_command_beside_a_replica_gets_its_environment_and_folder(
     tmp_path: Path, places: Places
 ) -> None:

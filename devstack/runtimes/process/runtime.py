@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from devstack.core.blame import refusal
 from devstack.core.env import OWN_PREFIX
 from devstack.core.events import Artifact
 from devstack.core.model import EngineProgram, Service, Stop
@@ -26,6 +27,7 @@ from devstack.keeper.client import (
 )
 from devstack.runtimes.base import (
     ExecPlan,
+    PrepareFailed,
     Recovered,
     RecoveredEnd,
     Recovery,
@@ -65,7 +67,10 @@ class ProcessRuntime:
     async def prepare(self, service: Service, revision: str) -> Artifact:
         """See `ReplicaRuntime.prepare`."""
         steps = self.steps(service.name, revision)
-        return await self._programs(service).prepare(service, revision, steps)
+        try:
+            return await self._programs(service).prepare(service, revision, steps)
+        except OSError as error:
+            raise PrepareFailed(f"cannot prepare {service.name}: {refusal(error)}") from error
 
     async def source_digest(self, service: Service) -> str:
         """See `ReplicaRuntime.source_digest`."""
@@ -80,6 +85,10 @@ class ProcessRuntime:
         except CannotLaunch as error:
             programs.release(order.replica)
             raise StartFailed(str(error), permanent=error.permanent) from error
+        except OSError as error:
+            programs.release(order.replica)
+            message = f"cannot start {service.name}: {refusal(error)}"
+            raise StartFailed(message, permanent=False) from error
         meta = {
             "service": service.name,
             "slot": order.slot,

@@ -85,12 +85,12 @@ class SourcePrograms:
         program = _program(service)
         if program.source is None and program.command is None:
             return ""
+        cache = self._digests.setdefault(service.name, DigestCache.empty())
         try:
             pack = self._pack(service, None)
-        except CannotPrepare:
-            return ""
-        cache = self._digests.setdefault(service.name, DigestCache.empty())
-        return await asyncio.to_thread(source_digest, pack, self._folder_of(program), cache)
+            return await asyncio.to_thread(source_digest, pack, self._folder_of(program), cache)
+        except (CannotPrepare, OSError):
+            return ""  # why not is told when it is prepared
 
     async def launch(self, order: StartOrder, steps: KeeperSteps) -> Launch:
         """The pack's command, or the user's with what makes it find the artifact."""
