@@ -39,7 +39,7 @@ from devstack.keeper.marks import boot_id
 from devstack.keeper.places import Places
 from devstack.keeper.starting import Starting
 from devstack.provision.tool import Settings
-from devstack.runtimes.base import Recovered, Recovery
+from devstack.runtimes.base import Recovered, Recovery, RuntimeUnavailable
 from devstack.runtimes.process.programs import CannotLaunch
 
 ADOPTION_SECONDS = 1.5
@@ -244,7 +244,10 @@ class Session:
         for restored in known:
             if restored.service in stack.services:
                 self.post(restored)
-        recovery = await engine.runtime.recover()
+        try:
+            recovery = await engine.runtime.recover()
+        except RuntimeUnavailable:
+            recovery = Recovery()  # the keeper died, and with it all that ran
         self._adopt_replicas(recovery, stack)
         self._knows_ready = bool(known)
         for found in recovery.running:

@@ -563,6 +563,61 @@ def test_i01_a_new_controller_finds_what_runs_and_what_ended_meanwhile(
     asyncio.run(second(replica, pid, address, gone, step))
 
 
+def test_i01_no_end_is_lost_while_a_new_controller_takes_over(
+    tmp_path: Path, places: Places
+) -> None:
+    """Before it asks what runs, while it is told, and while it ends the steps of the one before."""
+    worker = service("worker", "sleep", "600", port=False)
+
+    async def first() -> dict[str, int]:
+        async with bench(tmp_path, places, worker, leaves=True) as found:
+            steps = found.engine.runtime.steps("worker", REVISION)
+            for _ in range(5):
+                await steps.start(["sleep", "600"], title="serve")
+            started = [await found.start(worker) for _ in range(12)]
+            return {replica: pid for replica, pid, _ in started}
+
+    async def second(pids: dict[str, int]) -> None:
+        async with bench(tmp_path, places, worker) as found:
+            early, late = list(pids)[:4], list(pids)[4:]
+            for replica in early:
+                os.kill(pids[replica], signal.SIGKILL)
+            await eventually_async(lambda: not any(is_alive(pids[one]) for one in early))
+            await found.engine.link.client.list()
+            for _ in range(20):
+                await asyncio.sleep(0)  # whatever was told is sorted
+            for replica in late:
+                os.kill(pids[replica], signal.SIGKILL)
+            recovery = await found.engine.runtime.recover()
+            for one in recovery.running:
+                found.engine.runtime.remember(one, worker)
+
+            ended = [end.replica for end in recovery.ended]
+            assert set(early) <= set(ended)
+            assert len({*ended, *(one.replica for one in recovery.running)}) == len(pids)
+            await eventually_async(lambda: len(ended) + len(found.ends) >= len(pids))
+            assert sorted([*ended, *(end.replica for end in found.ends)]) == sorted(pids)
+
+    asyncio.run(second(asyncio.run(first())))
+
+
+def test_a_replica_that_the_keeper_does_not_know_any_more_is_told_as_lost_when_it_is_stopped(
+    tmp_path: Path, places: Places
+) -> None:
+    """Whatever became of its end: a stack that waits for it would never be down."""
+
+    async def scenario() -> None:
+        async with bench(tmp_path, places) as found:
+            found.engine.link._replicas.add("web.1#1")
+
+            await found.engine.runtime.stop("web.1#1", Stop())
+            assert (await found.end_of("web.1#1")).is_loss
+            await found.engine.runtime.stop("web.1#1", Stop())
+            assert len(found.ends) == 1
+
+    asyncio.run(scenario())
+
+
 def test_a03_no_step_has_the_key_of_an_earlier_controllers(places: Places) -> None:
     """The keeper knows that one until it has ended all of it: it would refuse the same key."""
     links = [KeeperLink(places, open_files=None, notice=lambda *_: None) for _ in range(2)]

@@ -63,6 +63,8 @@ class KeeperLink:
         self._waiting: dict[str, asyncio.Future[Exit]] = {}
         self._replicas: set[str] = set()
         self._ends: asyncio.Queue[ReplicaEnd] = asyncio.Queue()
+        self._held: list[Exit] | None = []
+        """Exits of replicas that nobody here has heard of yet, until `recover` was told what runs."""
         self._opened = asyncio.Event()
         self._own = os.urandom(4).hex()
         self._numbers = itertools.count(1)
@@ -154,6 +156,8 @@ class KeeperLink:
             end = End(None, 9, "ended with its keeper, which died", wall=time.time())
             self._ends.put_nowait(ReplicaEnd(replica, end, is_loss=True))
         self._replicas.clear()
+        if self._held is not None:
+            self._held.clear()
 
     # ── processes ─────────────────────────────────────────────────────────────────────────────
 
@@ -222,9 +226,20 @@ class KeeperLink:
                 await asyncio.shield(self._waiting[key])
 
     async def stop(self, key: str, signal: int, grace_seconds: float) -> None:
-        """Ask a process to end; nothing happens when it is gone."""
-        with contextlib.suppress(KeeperUnreachable, KeeperRefused):
+        """Ask a process to end; nothing happens when it is gone.
+
+        A replica that the keeper does not know any more is lost, if its end was not told: somebody
+        waits for that.
+        """
+        try:
             await self.client.stop(key, signal, grace_seconds)
+        except KeeperUnreachable:
+            return  # its end is told with all others
+        except KeeperRefused as error:
+            if error.kind == "unknown" and key in self._replicas:
+                self._replicas.discard(key)
+                end = End(None, None, "is gone; nobody saw how it ended", wall=time.time())
+                self._ends.put_nowait(ReplicaEnd(key, end, is_loss=True))
 
     async def descendants(self, key: str) -> frozenset[int]:
         """The pids that belong to a process; none when it is gone."""
@@ -234,16 +249,23 @@ class KeeperLink:
             return frozenset()
 
     async def recover(self) -> Listing:
-        """What runs and what ended; replicas found are looked after from now on."""
+        """What runs and what ended; replicas found are looked after from now on.
+
+        The caller acknowledges the exits that are listed. One that came after the list is told as any.
+        """
         listing = await self.client.list()
-        for process in listing.processes:
-            if process.key.startswith(STEP_PREFIXES):
-                await self.client.kill(process.key)
-            else:
-                self._replicas.add(process.key)
-        for exit_ in listing.exits:
-            if not exit_.key.startswith(STEP_PREFIXES):
-                self._replicas.add(exit_.key)
+        keys = [process.key for process in listing.processes]
+        self._replicas.update(key for key in keys if not key.startswith(STEP_PREFIXES))
+        held, self._held = self._held or [], None
+        listed = {exit_.key for exit_ in listing.exits}
+        later = [exit_ for exit_ in held if exit_.key not in listed]
+        for exit_ in later:
+            self._sort(exit_)
+            await self.client.ack(exit_.key)
+        for key in keys:
+            if key.startswith(STEP_PREFIXES):
+                with contextlib.suppress(KeeperRefused):  # it ended meanwhile
+                    await self.client.kill(key)
         return listing
 
     async def ends(self) -> AsyncIterator[ReplicaEnd]:
@@ -256,11 +278,12 @@ class KeeperLink:
     async def _sort_exits(self, client: KeeperClient) -> None:
         while True:
             exit_ = await client.exits.get()
-            self._sort(exit_)
-            with contextlib.suppress(KeeperUnreachable, KeeperRefused):
-                await client.ack(exit_.key)
+            if self._sort(exit_):
+                with contextlib.suppress(KeeperUnreachable, KeeperRefused):
+                    await client.ack(exit_.key)
 
-    def _sort(self, exit_: Exit) -> None:
+    def _sort(self, exit_: Exit) -> bool:
+        """Tell whoever waits for it; False when it is held, so that the keeper must not forget it."""
         waiting = self._waiting.get(exit_.key)
         if waiting is not None:
             if not waiting.done():
@@ -268,6 +291,10 @@ class KeeperLink:
         elif exit_.key in self._replicas:
             self._replicas.discard(exit_.key)
             self._ends.put_nowait(replica_end(exit_))
+        elif self._held is not None and not exit_.key.startswith(STEP_PREFIXES):
+            self._held.append(exit_)
+            return False
+        return True
 
     async def _tell_notices(self, client: KeeperClient) -> None:
         while True:

@@ -150,14 +150,14 @@ class ProcessRuntime:
         """Replicas of an earlier controller, and ends that nobody acknowledged."""
         try:
             listing = await self.link.recover()
+            for exit_ in listing.exits:
+                await self.link.client.ack(exit_.key)
         except KeeperUnreachable as error:
             raise RuntimeUnavailable(str(error)) from error
         running = [r for p in listing.processes if (r := _recovered(p)) is not None]
         ended = [end for e in listing.exits if (end := _recovered_end(e)) is not None]
         for process in listing.processes:
             self._recall(process)
-        for exit_ in listing.exits:
-            await self.link.client.ack(exit_.key)
         return Recovery(tuple(running), tuple(ended))
 
     def _recall(self, process: Process) -> None:
