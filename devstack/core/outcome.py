@@ -59,8 +59,16 @@ def is_down(state: State, name: str) -> bool:
     return not state.replicas_of(name)
 
 
+def routes_failure(state: State, name: str) -> str:
+    """Why callers will not reach a service's new replicas; empty while they may."""
+    is_in_vain = state.gateway.is_deaf and not routes_in_force(state, name)
+    return state.gateway.routes_error if is_in_vain else ""
+
+
 def update_failure(state: State, name: str, now: float) -> str:
     """Why the newest revision will not serve; empty while it still may."""
+    if deaf := routes_failure(state, name):
+        return deaf
     known = state.of(name)
     wanted = state.wanted_revision(name)
     if known.prepare_error is not None and known.prepare_error[0] == wanted:
@@ -92,7 +100,7 @@ def scale_failure(state: State, name: str, now: float) -> str:
     known = state.of(name)
     compiled = known.good_artifact is not None and known.good_artifact.is_compiled
     if compiled and known.good != state.wanted_revision(name):
-        return ""
+        return routes_failure(state, name)
     return update_failure(state, name, now)
 
 

@@ -10,6 +10,8 @@ CRASH_LOOP_FAILURES = 5
 FLAPPING_CHANGES = 4
 FLAPPING_WINDOW_SECONDS = 60.0
 ROUTES_RETRY_SECONDS = 0.2
+ROUTES_ATTEMPTS = 10
+"""How often in a row a table is set in vain before what it should be without goes nevertheless."""
 LOAD_RETRY_SECONDS = 5.0
 WARNINGS_KEPT = 100
 """Of one service; what was told and is no longer known is told again."""

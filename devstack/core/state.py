@@ -134,7 +134,15 @@ class GatewayState:
     """The table in force."""
     setting: RoutingTable | None = None
     routes_error: str = ""
+    """Why the newest table could not be put in force; empty once one was."""
+    routes_failures: int = 0
+    """In a row."""
     routes_retry_at: float = 0.0
+
+    @property
+    def is_deaf(self) -> bool:
+        """Whether it is of no use to wait for a table to be in force."""
+        return self.routes_failures >= policy.ROUTES_ATTEMPTS
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,8 @@ def tell(before: State, event: e.Event, after: State) -> Line | None:  # noqa: C
             return Line(_service(before, replica), f"{replica} stops: {cause}", tone)
         case e.ReplicaExited():
             return _exit(before, event)
+        case e.RoutesFailed(message=message) if message != before.gateway.routes_error:
+            return Line(GATEWAY, message, Tone.BAD)
         case e.GatewayLoadFailed(message=message):
             return Line(GATEWAY, message, Tone.BAD)
         case e.RuntimeLost(runtime=runtime, reason=reason):

@@ -82,7 +82,7 @@ def service_view(state: State, plan: Plan, name: str, now: float) -> ServiceView
         replicas=tuple(replicas),
         holds=holds,
         overridden=name in state.overrides,
-        warnings=_warnings(state, name),
+        warnings=_warnings(state, name, holds),
     )
 
 
@@ -171,7 +171,7 @@ def overdue_seconds(state: State, name: str, now: float) -> float | None:
     return None
 
 
-def _warnings(state: State, name: str) -> tuple[str, ...]:
+def _warnings(state: State, name: str, holds: Iterable[Hold]) -> tuple[str, ...]:
     known = state.of(name)
     found = list(known.warnings[-policy.WARNINGS_SHOWN :])
     if known.artifact is not None:
@@ -185,6 +185,8 @@ def _warnings(state: State, name: str) -> tuple[str, ...]:
         found += state.gateway.warnings
         if state.gateway.load_error is not None:
             found.append(state.gateway.load_error[1])
+        # only while another table is wanted: one that was not to be had may be of no interest now
+        found += [h.reason for h in holds if h.reason == state.gateway.routes_error]
     return tuple(found)
 
 

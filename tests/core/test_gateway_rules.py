@@ -2,8 +2,12 @@
 
 from devstack.core import events as e
 from devstack.core.model import Endpoint, Gateway, Restart, Scheme
+from devstack.core.outcome import scale_failure
+from devstack.core.reduce import reduce
 from devstack.core.routes import Route, Target
 from devstack.core.shape import wanted_shape
+from devstack.core.tell import tell
+from devstack.core.view import service_view
 from tests.support.history import History, database, needs, nginx, web, worker
 
 
@@ -185,6 +189,58 @@ def test_a_table_that_could_not_be_set_is_tried_again_soon() -> None:
     assert core.tell(e.RoutesFailed("no answer")) == []
     assert core.plan.wake_at == 1000.2
     assert core.wait(0.2) == ["routes web=web.1#1"]
+
+
+def refuse_routes(core: History, times: int) -> list[str]:
+    """NGINX takes no table, so often; what else is set in motion meanwhile."""
+    planned: list[str] = []
+    for _ in range(times):
+        assert core.state.gateway.setting is not None
+        planned += core.tell(e.RoutesFailed("cannot set routes: no answer")) + core.wait(0.2)
+    return [line for line in planned if not line.startswith("routes")]
+
+
+def test_what_makes_way_waits_for_ten_tables_in_vain_and_says_so() -> None:
+    core = gate(replicas=2)
+    core.start("web.1#1")
+    core.routed()
+    core.start("web.2#1")
+    core.routed()
+    core.tell(e.ScaleRequested("web", 1))
+    assert core.holds("web") == ["web.2#1 leaves the routing table first"]
+
+    assert refuse_routes(core, 9) == []
+    assert core.holds("web") == [
+        "web.2#1 leaves the routing table first: cannot set routes: no answer"
+    ]
+    gateway = service_view(core.state, core.plan, "gateway", core.now)
+    assert gateway.warnings == ("cannot set routes: no answer",)
+    assert scale_failure(core.state, "web", core.now) == ""
+
+    assert refuse_routes(core, 1) == ["drain web.2#1"]
+    assert scale_failure(core.state, "web", core.now) == "cannot set routes: no answer"
+    core.routed()
+    assert scale_failure(core.state, "web", core.now) == ""
+    assert service_view(core.state, core.plan, "gateway", core.now).warnings == ()
+
+
+def test_a_table_that_is_not_wanted_any_more_is_no_warning() -> None:
+    core = gate()
+    core.start("web.1#1")
+    core.routed()
+    core.unready("web.1#1")
+    assert tell_of(core, e.RoutesFailed("no answer")) == "no answer"
+    core.tell(e.RoutesFailed("no answer"))
+    core.ready("web.1#1")
+
+    assert core.wait(60) == []
+    assert service_view(core.state, core.plan, "gateway", core.now).warnings == ()
+
+
+def tell_of(core: History, event: e.Event) -> str | None:
+    """What people are told of an event."""
+    line = tell(core.state, event, reduce(core.state, event))
+    return line.text if line is not None else None
 
 
 def test_a_configuration_that_was_refused_keeps_the_old_one_and_is_tried_later() -> None:

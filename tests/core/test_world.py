@@ -22,7 +22,7 @@ USUAL = (
     "time",
 )
 WISHES = ("apply", "scale", "stop", "start", "restart", "down", "edit", "reset")
-FAULTS = ("exit", "unready", "die", "keeper", "successor", "ghost", "startup")
+FAULTS = ("exit", "unready", "die", "keeper", "successor", "ghost", "startup", "deaf")
 
 # what usually happens is drawn more often, so that histories get somewhere
 _KINDS = st.sampled_from(USUAL * 3 + WISHES + FAULTS)

@@ -22,7 +22,7 @@ def routes_requested(state: State, event: e.RoutesRequested) -> State:
 def routes_applied(state: State, event: e.RoutesApplied) -> State:
     if state.gateway.setting != event.table:
         return state
-    return _gateway(state, setting=None, table=event.table, routes_error="")
+    return _gateway(state, setting=None, table=event.table, routes_error="", routes_failures=0)
 
 
 def routes_failed(state: State, event: e.RoutesFailed) -> State:
@@ -30,6 +30,7 @@ def routes_failed(state: State, event: e.RoutesFailed) -> State:
         state,
         setting=None,
         routes_error=event.message,
+        routes_failures=state.gateway.routes_failures + 1,
         routes_retry_at=event.at + policy.ROUTES_RETRY_SECONDS,
     )
 

@@ -75,16 +75,20 @@ def stop_the_drained(state: State, draft: Draft) -> None:
 
 
 def retire(state: State, draft: Draft) -> None:
-    """What leaves is drained once the table in force is without it; what had no callers is stopped."""
+    """What leaves is drained once the table in force is without it; what had no callers is stopped.
+
+    An NGINX that takes no table again and again is not waited for: it finds another replica for what
+    it sends to one that is gone.
+    """
     for replica_id, cause in draft.leaving.items():
         replica = state.replicas[replica_id]
         service = state.definition(replica.service)
         if service is None or not _needs_drain(state, service, replica):
             draft.op(replica_id, StopReplica(replica_id, cause))
-        elif _is_routed(state, replica):
-            draft.hold(
-                replica.service, replica.slot, f"{replica_id} leaves the routing table first"
-            )
+        elif _is_routed(state, replica) and not state.gateway.is_deaf:
+            error = f": {state.gateway.routes_error}" if state.gateway.routes_error else ""
+            reason = f"{replica_id} leaves the routing table first{error}"
+            draft.hold(replica.service, replica.slot, reason)
         else:
             draft.op(replica_id, DrainReplica(replica_id, cause))
 

@@ -10,15 +10,25 @@ from devstack.core.table import wanted_table
 
 def set_routes(state: State, draft: Draft) -> None:
     """The routing table follows readiness, one replacement at a time."""
-    if not state.gateway_running or state.gateway.setting is not None:
+    if not state.gateway_running:
+        return
+    if state.gateway.setting is not None:
+        _hold_for(state, draft)
         return
     table = wanted_table(state, frozenset(draft.leaving))
     if table == state.gateway.table:
         return
+    _hold_for(state, draft)
     if draft.now < state.gateway.routes_retry_at:
         draft.wake(state.gateway.routes_retry_at)
         return
     draft.op("routes", SetRoutes(table, "ready replicas changed"))
+
+
+def _hold_for(state: State, draft: Draft) -> None:
+    """While a table is wanted that NGINX did not take."""
+    if state.gateway.routes_error:
+        draft.hold(GATEWAY, None, state.gateway.routes_error)
 
 
 def load_gateway(state: State, draft: Draft) -> None:
