@@ -260,6 +260,9 @@ class StackControl:
             return refusal
         self._session.post(e.ScaleRequested(service, replicas))
         count = definition.replicas if replicas is None else replicas
+        if replicas is None and self.state.override(service).stopped:
+            start = f"devstack start {service} starts {count}"
+            return Outcome(0, (f"{service}: stopped; {start}",))
         if not wait:
             return Outcome(0, (f"{service} is being scaled to {count}",))
         outcome = await self._wait_for(
@@ -274,6 +277,9 @@ class StackControl:
         """See `Control.restart`: the current source, prepared and put in place by the update rule."""
         definition = self.state.definition(service)
         assert definition is not None
+        refusal = self._nothing_to_start("restart", service)
+        if refusal is not None:
+            return refusal
         before = self.state.wanted_revision(service)
         if self._session.is_open and definition.runtime.owns_replicas:
             runtime = self._session.engine.operations.replicas[definition.runtime]
@@ -305,6 +311,9 @@ class StackControl:
 
     async def start(self, service: str, *, wait: bool, timeout_seconds: float) -> Outcome:
         """See `Control.start`."""
+        refusal = self._nothing_to_start("start", service)
+        if refusal is not None:
+            return refusal
         self._session.post(e.StartRequested(service))
         if not wait:
             return Outcome(0, (f"{service} is being started",))
@@ -314,6 +323,18 @@ class StackControl:
             timeout_seconds,
         )
         return outcome if not outcome.ok else Outcome(0, (f"{service}: started",))
+
+    def _nothing_to_start(self, verb: str, service: str) -> Outcome | None:
+        """Why no replica would come of a start; None when one would."""
+        definition, wish = self.state.definition(service), self.state.override(service).replicas
+        if (
+            definition is None
+            or definition.is_job
+            or (definition.replicas if wish is None else wish)
+        ):
+            return None
+        why = "it is scaled to 0" if wish is not None else "the stack file says `replicas: 0`"
+        return Outcome(1, (f"cannot {verb} {service}: {why}", f"hint: devstack scale {service}=1"))
 
     async def reset(self, database: str, *, timeout_seconds: float) -> Outcome:
         """See `Control.reset`."""

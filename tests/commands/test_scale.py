@@ -173,6 +173,40 @@ def test_a_stopped_service_stays_down_until_it_is_started(village: StackUnderTes
     assert len(answering(village, 40)) == 2
 
 
+@pytest.mark.parametrize("command", ["restart", "start"])
+def test_what_is_scaled_to_nothing_is_not_started_and_the_answer_says_so_at_once(
+    village: StackUnderTest, command: str
+) -> None:
+    village.devstack("scale", "worker=0")
+
+    refused = village.devstack(command, "worker", code=1, seconds=20)
+
+    assert refused.err.startswith(f"cannot {command} worker: it is scaled to 0\n")
+    assert "hint: devstack scale worker=1" in refused.err
+    assert village.service("worker")["desired"] == 0
+    village.devstack("scale", "worker=file")
+    with edited(
+        village.folder / "stack.yaml", "port: none\n  once", "port: none\n    replicas: 0\n  once"
+    ):
+        village.up()
+        refused = village.devstack(command, "worker", code=1, seconds=20)
+        assert f"cannot {command} worker: the stack file says `replicas: 0`" in refused.err
+    village.up()
+
+
+def test_a_stopped_service_scaled_as_the_file_says_stays_stopped_and_the_answer_says_so(
+    village: StackUnderTest,
+) -> None:
+    village.devstack("scale", "worker=2")
+    village.devstack("stop", "worker")
+
+    told = village.devstack("scale", "worker=file", seconds=20)
+
+    assert told.out == "worker: stopped; devstack start worker starts 1\n"
+    village.devstack("start", "worker")
+    assert village.service("worker")["ready"] == 1
+
+
 def test_restarting_a_stopped_service_starts_it(village: StackUnderTest) -> None:
     village.devstack("stop", "alpha")
 
