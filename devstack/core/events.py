@@ -184,6 +184,8 @@ class SourceChanged(Event):
 
     service: str
     digest: str
+    found_at_start: bool = False
+    """By starting a replica, and not because somebody asked: no reason to forget failures."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -189,7 +189,7 @@ class Operations:
         if not artifact.is_compiled:
             digest = await runtime.source_digest(service)
             if digest != state.of(op.service).source:
-                post(e.SourceChanged(op.service, digest))
+                post(e.SourceChanged(op.service, digest, found_at_start=True))
                 post(e.ReplicaStartSkipped(op.replica))
                 return
         order = StartOrder(op.replica, service, op.slot, op.revision, artifact)

@@ -205,6 +205,29 @@ def test_a_new_revision_starts_afresh() -> None:
     assert core.state.of("worker").slot(1).failures == 0
 
 
+def test_b01_a_program_that_changes_its_own_source_and_crashes_waits_longer_each_time() -> None:
+    """Nobody asked for a fresh start: that the source is another one was found by starting it."""
+    core = serving(replicas=2)
+    gaps = (0.5, 1.0, 2.0, 4.0, 8.0)
+    crash(core, "worker.1#1")
+    crash(core, "worker.2#1")
+    for number, gap in enumerate(gaps, start=1):
+        assert core.wait(gap - 0.01) == []
+        first, second = f"worker.1#{2 * number}", f"worker.2#{2 * number}"
+        assert core.wait(0.01) == [f"start {first}", f"start {second}"]
+        changed = e.SourceChanged("worker", f"written-{number}", found_at_start=True)
+        core.tell(changed, e.ReplicaStartSkipped(first), e.ReplicaStartSkipped(second))
+        first, second = f"worker.1#{2 * number + 1}", f"worker.2#{2 * number + 1}"
+        assert core.prepared("worker") == [f"start {first}", f"start {second}"]
+        crash(core, first)
+        crash(core, second)
+
+    assert service_word(core.state, "worker", core.now) is Word.CRASH_LOOP
+    core.tell(e.SourceChanged("worker", "edited"))
+    core.prepared("worker")
+    assert core.state.of("worker").slot(1).failures == 0
+
+
 def test_the_reason_has_the_place_and_the_last_words() -> None:
     core = serving()
     core.spawned("worker.1#1")

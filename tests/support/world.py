@@ -202,6 +202,16 @@ class World(History):
             self.forget_wish(service.name)
             self.record(e.RestartRequested(service.name))
 
+    def carry_records(self, name: str, before: str | None) -> None:
+        """Who changes its own source has failed as often as before."""
+        revision = self.state.wanted_revision(name)
+        if revision is None:
+            return
+        for (of, slot, tried), record in list(self.records.items()):
+            here = [p for p in self.processes.values() if (p.service, p.slot) == (name, slot)]
+            if (of, tried) == (name, before) and not any(p.current for p in here):
+                self.records[name, slot, revision] = replace(record, for_good=False)
+
     def forget_wish(self, name: str) -> None:
         self.forget_records(name)
         self.prepare_failed = {p for p in self.prepare_failed if p[0] != name}
@@ -271,7 +281,9 @@ class World(History):
         digest = str(self.sources.get(name, 0))
         if name not in COMPILED and digest != self.state.of(name).source:
             del self.processes[process.replica]
-            self.record(e.SourceChanged(name, digest))
+            before = self.state.wanted_revision(name)
+            self.record(e.SourceChanged(name, digest, found_at_start=True))
+            self.carry_records(name, before)
             self.record(e.ReplicaStartSkipped(process.replica))
             return
         is_permanent = b % 16 == 1

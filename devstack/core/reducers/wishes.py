@@ -37,7 +37,21 @@ def stack_applied(state: State, event: e.StackApplied) -> State:
 
 
 def source_changed(state: State, event: e.SourceChanged) -> State:
-    return edit_service(state, event.service, source=event.digest)
+    state = edit_service(state, event.service, source=event.digest)
+    return _carry_failures(state, event.service) if event.found_at_start else state
+
+
+def _carry_failures(state: State, name: str) -> State:
+    """A program that changes its own source and fails has failed as often as before."""
+    known, revision = state.of(name), state.wanted_revision(name)
+    running = {r.slot for r in state.replicas_of(name) if r.is_current and r.spawned}
+    slots = {
+        index: replace(slot, failed_revision=revision, blocked="", finished=False)
+        if slot.failures and index not in running
+        else slot
+        for index, slot in known.slots.items()
+    }
+    return edit_service(state, name, slots=slots)
 
 
 def restart_requested(state: State, event: e.RestartRequested) -> State:
