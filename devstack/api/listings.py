@@ -13,7 +13,7 @@ from devstack.api.control import Control
 from devstack.core.events import Exit
 from devstack.core.model import GATEWAY
 from devstack.core.state import Replica, State
-from devstack.core.view import ServiceView, Word, restarts, service_views
+from devstack.core.view import ServiceView, restarts, service_views
 
 SCHEMA = 1
 
@@ -121,8 +121,8 @@ def counts(control: Control) -> Listing:
     return {
         "stack": control.state.stack.name if control.state.stack is not None else None,
         "total": len(views),
-        "settled": sum(view.word.is_settled for view in views),
-        "pending": [[v.name, v.word.value, v.reason] for v in views if not v.word.is_settled],
+        "settled": sum(view.is_settled for view in views),
+        "pending": [[v.name, v.word.value, v.reason] for v in views if not v.is_settled],
     }
 
 
@@ -133,13 +133,12 @@ def _runtime(views: tuple[ServiceView, ...]) -> str:
 
 def _service(control: Control, view: ServiceView) -> Listing:
     state = control.state
-    is_fine = view.word in (Word.READY, Word.DONE)
     return {
         "name": view.name,
         "kind": view.definition.kind.value,
         "runtime": view.definition.runtime.value,
         "state": view.word.value,
-        "reason": None if is_fine else view.reason or None,
+        "reason": view.reason or None,
         "desired": view.desired,
         "ready": view.ready,
         "overridden": view.overridden,

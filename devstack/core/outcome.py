@@ -6,10 +6,19 @@ when old replicas have gone.
 
 from devstack.core import policy
 from devstack.core.reconcile import leaving
+from devstack.core.rules.filling import ENDED
 from devstack.core.shape import wanted_shape
 from devstack.core.state import Phase, State
 from devstack.core.table import wanted_table
-from devstack.core.view import is_updating, overdue_seconds, service_word
+from devstack.core.view import (
+    done_count,
+    ended_for_good,
+    is_settled_word,
+    is_updating,
+    overdue_seconds,
+    service_word,
+    waits_in_vain,
+)
 
 
 def routes_in_force(state: State, name: str) -> bool:
@@ -35,7 +44,9 @@ def configuration_in_force(state: State) -> bool:
 def is_scaled(state: State, name: str) -> bool:
     """Whether as many replicas serve as are wanted, and no others get requests."""
     wanted = state.wanted_count(name)
-    if state.ready_count(name) < wanted or not routes_in_force(state, name):
+    if state.ready_count(name) + done_count(state, name) < wanted or not routes_in_force(
+        state, name
+    ):
         return False
     return wanted > 0 or not any(
         r.is_current and r.phase is not Phase.STOPPING for r in state.replicas_of(name)
@@ -79,6 +90,9 @@ def update_failure(state: State, name: str, now: float) -> str:
         slot = known.slot(index)
         if slot.failed_revision != wanted or slot.last_exit is None:
             continue
+        stands_in = any(r.is_current and r.revision != wanted for r in state.on_slot(name, index))
+        if slot.finished and (stands_in or ended_for_good(state, name)):
+            return ended_for_good(state, name) or f"{name} {ENDED}"
         for_good = slot.blocked or slot.failures >= policy.CRASH_LOOP_FAILURES
         if for_good or "not ready within" in slot.last_exit.message:
             ended = slot.blocked or f"{name} {slot.last_exit}"
@@ -89,6 +103,19 @@ def update_failure(state: State, name: str, now: float) -> str:
     if seconds is not None and known.good != wanted:
         reason = next((r.reason for r in state.replicas_of(name) if r.reason), "")
         return f"not ready within {seconds:g} s" + (f": {reason}" if reason else "")
+    return ""
+
+
+def dependency_failure(state: State, name: str, now: float) -> str:
+    """Why a replica that is still to be started will not be; empty while it may.
+
+    Not for the first moment of a command: what it waits for may be started by another beside it.
+    """
+    wanted = state.wanted_revision(name)
+    for slot in range(1, state.wanted_count(name) + 1):
+        here = state.on_slot(name, slot)
+        if not any(r.is_current and r.revision == wanted for r in here):
+            return waits_in_vain(state, name, now)
     return ""
 
 
@@ -109,8 +136,8 @@ def is_settled(state: State, now: float) -> bool:
     if state.stack is None or not configuration_in_force(state):
         return False
     return all(
-        service_word(state, name, now).is_settled
+        is_settled_word(service, service_word(state, name, now))
         and not is_updating(state, name)
         and routes_in_force(state, name)
-        for name in state.stack.services
+        for name, service in state.stack.services.items()
     )

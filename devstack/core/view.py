@@ -11,8 +11,9 @@ from enum import StrEnum
 from devstack.core import policy
 from devstack.core.model import GATEWAY, Service
 from devstack.core.ops import Hold, Plan
+from devstack.core.rules.filling import ENDED
 from devstack.core.shape import wanted_shape
-from devstack.core.state import Replica, ServiceState, State, is_flapping
+from devstack.core.state import Attempts, Replica, ServiceState, State, is_flapping
 
 
 class Word(StrEnum):
@@ -31,11 +32,6 @@ class Word(StrEnum):
     STOPPED = "stopped"
     DONE = "done"
     UNKNOWN = "unknown"
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether nothing more is expected without somebody doing something."""
-        return self in (Word.READY, Word.DONE, Word.STOPPED)
 
     @property
     def is_for_good(self) -> bool:
@@ -58,6 +54,38 @@ class ServiceView:
     overridden: bool
     warnings: tuple[str, ...]
 
+    @property
+    def is_settled(self) -> bool:
+        return is_settled_word(self.definition, self.word)
+
+
+def is_settled_word(service: Service, word: Word) -> bool:
+    """Whether nothing more is expected of a service without somebody doing something.
+
+    What ended as it should has done its work, unless somebody is to reach it.
+    """
+    return word in (Word.READY, Word.STOPPED) or (word is Word.DONE and may_be_done(service))
+
+
+def may_be_done(service: Service) -> bool:
+    """Whether to end with code 0 is all that may be expected of it."""
+    return service.is_job or not service.endpoints
+
+
+def done_count(state: State, name: str) -> int:
+    """How many slots have done their work: they are wanted and not filled again."""
+    service = state.definition(name)
+    if service is None or service.is_job or not may_be_done(service):
+        return 0
+    return sum(one.finished for one in _wanted_slots(state, name))
+
+
+def _wanted_slots(state: State, name: str) -> list[Attempts]:
+    """How the desired revision fared in each wanted slot."""
+    known = state.of(name)
+    wanted = range(1, state.wanted_count(name) + 1)
+    return [known.slot(index).attempts(known.desired) for index in wanted]
+
 
 def service_views(state: State, plan: Plan, now: float) -> tuple[ServiceView, ...]:
     """All services in the order of the stack file, the gateway last, removed ones after it."""
@@ -76,7 +104,7 @@ def service_view(state: State, plan: Plan, name: str, now: float) -> ServiceView
         name=name,
         definition=definition,
         word=word,
-        reason="" if word in (Word.READY, Word.DONE) else _reason(state, name, word, holds, now),
+        reason=_reason(state, name, word, holds, now),
         desired=state.wanted_count(name),
         ready=state.ready_count(name),
         replicas=tuple(replicas),
@@ -100,7 +128,7 @@ def service_word(state: State, name: str, now: float) -> Word:
         return Word.STOPPING if replicas else Word.STOPPED
     known = state.of(name)
     ready = state.ready_count(name)
-    if ready >= desired:
+    if ready and ready + done_count(state, name) >= desired:
         return Word.FLAPPING if is_flapping(known.ready_changes, now) else Word.READY
     if ready > 0:
         return Word.FLAPPING if is_flapping(known.ready_changes, now) else Word.DEGRADED
@@ -135,9 +163,11 @@ def _word_when_none_is_ready(
 
 def _reason(state: State, name: str, word: Word, holds: Iterable[Hold], now: float) -> str:
     """The most telling sentence there is about why a service is not what it should be."""
+    service = state.definition(name)
+    assert service is not None
+    if word is Word.READY or (word is Word.DONE and may_be_done(service)):
+        return ""
     if word is Word.UNKNOWN:
-        service = state.definition(name)
-        assert service is not None
         return state.lost_runtimes[service.runtime]
     if word is Word.STOPPED:
         return "stopped by hand" if state.override(name).stopped else ""
@@ -209,11 +239,45 @@ def sentence(name: str, word: Word, reason: str) -> str:
     """`web failed: no such file`; where the reason begins with the word it is not said twice."""
     if reason.startswith(str(word).replace("-", " ")):
         return f"{name} is {reason}"
-    return f"{name} {_VERBS.get(word, f'is {word}')}" + (f": {reason}" if reason else "")
+    return f"{name} {_said(word)}" + (f": {reason}" if reason else "")
+
+
+def _said(word: Word) -> str:
+    return _VERBS.get(word, f"is {word}")
 
 
 _VERBS = {Word.FAILED: "failed", Word.CRASH_LOOP: "is in a crash loop"}
 """Where a state is not said with `is` and its word."""
+
+
+def ended_for_good(state: State, name: str) -> str:
+    """Why a wanted slot will not be filled again, though it should be; empty while each may be."""
+    service = state.definition(name)
+    if service is None:
+        return ""
+    for attempts in _wanted_slots(state, name):
+        if attempts.blocked:
+            return attempts.blocked
+        if attempts.finished and not may_be_done(service):
+            return f"{ENDED}; if that is all it does: `kind: job` or `port: none`"
+    return ""
+
+
+def waits_in_vain(state: State, name: str, now: float) -> str:
+    """What a service waits for though it will not come by waiting; empty while it may."""
+    service = state.definition(name)
+    if service is None or state.closing:
+        return ""
+    for dependency in service.depends_on:
+        target = dependency.service
+        if state.satisfies(target, dependency.condition) or state.definition(target) is None:
+            continue
+        word = service_word(state, target, now)
+        if word in (Word.STOPPED, Word.DONE) or word.is_for_good:
+            return f"waiting for {dependency}, which {_said(word)}"
+        if word is Word.WAITING and (deeper := waits_in_vain(state, target, now)):
+            return deeper
+    return ""
 
 
 def failures_for_good(state: State, plan: Plan, now: float) -> tuple[tuple[str, str], ...]:
@@ -222,7 +286,11 @@ def failures_for_good(state: State, plan: Plan, now: float) -> tuple[tuple[str, 
     for view in service_views(state, plan, now):
         known = state.of(view.name)
         wanted = state.wanted_revision(view.name)
-        if view.word.is_for_good:
+        if ended := ended_for_good(state, view.name):
+            found.append((view.name, ended))
+        elif view.word is Word.WAITING and (vain := waits_in_vain(state, view.name, now)):
+            found.append((view.name, vain))
+        elif view.word.is_for_good:
             found.append((view.name, view.reason))
         elif known.prepare_error is not None and known.prepare_error[0] == wanted:
             found.append((view.name, known.prepare_error[1]))

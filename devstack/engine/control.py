@@ -15,6 +15,7 @@ from devstack.core.env import masked
 from devstack.core.model import Kind
 from devstack.core.ops import Plan
 from devstack.core.outcome import (
+    dependency_failure,
     is_current,
     is_down,
     is_scaled,
@@ -32,6 +33,9 @@ from devstack.engines.placement import remove_data, unprivileged_root
 from devstack.keeper.client import KeeperRefused, KeeperUnreachable, ProtocolMismatch
 from devstack.runtimes.base import RuntimeUnavailable
 from devstack.runtimes.process.programs import CannotLaunch
+
+PATIENCE_SECONDS = 1.0
+"""A command that waits for another service in vain: perhaps one beside it is about to start that."""
 
 
 class StackControl:
@@ -172,7 +176,7 @@ class StackControl:
         return [
             sentence(view.name, view.word, view.reason)
             for view in service_views(state, self.plan, now)
-            if not view.word.is_settled
+            if not view.is_settled
         ]
 
     async def down(self, *, volumes: bool) -> Outcome:
@@ -358,11 +362,16 @@ class StackControl:
         timeout_seconds: float,
         failure_of: Callable[[State, str, float], str] = update_failure,
     ) -> Outcome:
+        begun = self.now
+
         def cannot(state: State, now: float) -> tuple[str, ...]:
             if not state.is_listed(service):
                 return (f"{service} was removed from the stack file",)
             # what was asked is recorded before anything that could fail because of it
-            return tuple(failure_of(state, service, now).splitlines())
+            failure = failure_of(state, service, now)
+            if not failure and now - begun > PATIENCE_SECONDS:
+                failure = dependency_failure(state, service, now)
+            return tuple(failure.splitlines())
 
         def late(state: State, now: float) -> tuple[str, ...]:
             view = service_view(state, self.plan, service, now)

@@ -130,3 +130,20 @@ def test_a_command_that_waits_for_a_service_ends_when_it_leaves_the_stack_file(
             assert (command.returncode, said) == (1, b""), complained
             assert b"slow was removed from the stack file" in complained
         assert stack.controller_pid == controller
+
+
+def test_waiting_for_what_will_never_come_ends_at_once(tmp_path: Path) -> None:
+    text = WEB + "    depends_on: [short]\n  short: {command: 'true'}\n"
+    with stack_in(small(tmp_path / "vain", text)) as stack:
+        failed = stack.devstack("up", "-d", "--wait", code=1, seconds=60)
+        assert "short: ended with code 0 and is not started again; if that is all" in failed.err
+
+        failed = stack.devstack("start", "web", code=1, seconds=60)
+        assert "waiting for short (ready), which is done" in failed.err
+
+        # the one that it waits for is started beside it
+        file = stack.folder / "stack.yaml"
+        file.write_text(file.read_text().replace("'true'", f"{PYTHON} speaker.py"))
+        stack.devstack("stop", "short")
+        stack.devstack("up", "-d")
+        stack.devstack("start", "web", "short", seconds=60)

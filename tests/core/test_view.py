@@ -5,8 +5,15 @@ from collections.abc import Callable
 import pytest
 
 from devstack.core import events as e
-from devstack.core.model import Restart
-from devstack.core.outcome import is_current, is_down, is_scaled, is_settled, update_failure
+from devstack.core.model import Condition, Restart
+from devstack.core.outcome import (
+    dependency_failure,
+    is_current,
+    is_down,
+    is_scaled,
+    is_settled,
+    update_failure,
+)
 from devstack.core.tell import Tone, tell
 from devstack.core.view import (
     failures_for_good,
@@ -16,6 +23,8 @@ from devstack.core.view import (
     service_views,
 )
 from tests.support.history import History, cloud, database, job, needs, nginx, web, worker
+
+ENDED = "ended with code 0 and is not started again; if that is all it does: `kind: job` or `port: none`"
 
 
 def preparing(core: History) -> None:
@@ -114,6 +123,59 @@ def done(core: History) -> None:
     core.exited("worker.1#1", 0)
 
 
+def ended_with_a_port(core: History) -> None:
+    core.up(web("worker"))
+    core.prepared("worker")
+    core.start("worker.1#1")
+    core.exited("worker.1#1", 0)
+
+
+def one_of_two_failed(core: History) -> None:
+    core.up(worker(replicas=2))
+    core.prepared("worker")
+    core.start("worker.1#1")
+    core.tell(e.ReplicaStartFailed("worker.2#1", "cannot start worker: no such program", True))
+
+
+def one_of_two_done(core: History) -> None:
+    core.up(worker(replicas=2))
+    core.prepared("worker")
+    core.start("worker.1#1")
+    core.start("worker.2#1")
+    core.exited("worker.2#1", 0)
+
+
+def one_of_two_ended_with_a_port(core: History) -> None:
+    core.up(web("worker", replicas=2))
+    core.prepared("worker")
+    core.start("worker.1#1")
+    core.start("worker.2#1")
+    core.exited("worker.2#1", 0)
+
+
+def waiting_for_one_that_waits_for_one_that_was_stopped(core: History) -> None:
+    core.up(worker("db"), worker("api", depends_on=needs("db")), worker(depends_on=needs("api")))
+    core.prepared("api")
+    core.prepared("worker")
+    core.tell(e.StopRequested("db"))
+
+
+def waiting_for_one_that_is_done(core: History) -> None:
+    core.up(worker("db"), worker(depends_on=needs("db")))
+    core.prepared("db")
+    core.prepared("worker")
+    core.spawned("db.1#1")
+    core.exited("db.1#1", 0)
+
+
+def waiting_for_a_job_that_failed(core: History) -> None:
+    core.up(job("db"), worker(depends_on=needs("db", how=Condition.COMPLETED)))
+    core.prepared("db")
+    core.prepared("worker")
+    core.spawned("db.1#1")
+    core.exited("db.1#1", 2)
+
+
 def failed_for_good(core: History) -> None:
     core.up(worker(restart=Restart.NEVER))
     core.prepared("worker")
@@ -170,6 +232,10 @@ def workload_refused(core: History) -> None:
         (stopped, "stopped", "stopped by hand"),
         (scaled_to_nothing, "stopped", ""),
         (done, "done", ""),
+        (one_of_two_done, "ready", ""),
+        (ended_with_a_port, "done", "ended with code 0 and is not started again"),
+        (one_of_two_failed, "degraded", "cannot start worker: no such program"),
+        (one_of_two_ended_with_a_port, "degraded", "ended with code 0 and is not started again"),
         (failed_for_good, "failed", "worker exited with code 3"),
         (job_done, "done", ""),
         (job_failed, "failed", "worker exited with code 2"),
@@ -196,6 +262,21 @@ def test_a_service_has_one_word_and_a_reason(
         (cannot_start, ["cannot start worker: no such program"]),
         (overdue, ["not ready within 120 s"]),
         (job_failed, ["worker exited with code 2"]),
+        (ended_with_a_port, [ENDED]),
+        (one_of_two_ended_with_a_port, [ENDED]),
+        (one_of_two_failed, ["cannot start worker: no such program"]),
+        (one_of_two_done, []),
+        (done, []),
+        (waiting, []),
+        (
+            waiting_for_one_that_waits_for_one_that_was_stopped,
+            ["waiting for db (ready), which is stopped"] * 2,
+        ),
+        (waiting_for_one_that_is_done, ["waiting for db (ready), which is done"]),
+        (
+            waiting_for_a_job_that_failed,
+            ["db exited with code 2", "waiting for db (completed), which failed"],
+        ),
         (backing_off, []),
         (starting, []),
         (ready, []),
@@ -218,6 +299,10 @@ def test_b05_what_waiting_will_not_mend_is_told(
     [
         (ready, True),
         (done, True),
+        (one_of_two_done, True),
+        (ended_with_a_port, False),
+        (one_of_two_ended_with_a_port, False),
+        (one_of_two_failed, False),
         (stopped, True),
         (job_done, True),
         (starting, False),
@@ -289,6 +374,43 @@ def test_a_restart_is_done_when_every_replica_is_new_ready_and_gets_its_requests
 
     assert is_current(core.state, "worker")
     assert not is_updating(core.state, "worker")
+
+
+def test_a_restart_is_done_when_a_worker_did_its_work_and_failed_when_a_server_did() -> None:
+    for service, failure in ((worker("api"), ""), (web("api"), ENDED)):
+        core = History()
+        core.up(service)
+        core.prepared("api")
+        core.start("api.1#1")
+        core.tell(e.RestartRequested("api"))
+        core.prepared("api")
+        core.spawned("api.1#2")
+        core.exited("api.1#2", 0)
+        core.exited("api.1#1", 0)
+
+        assert is_current(core.state, "api") is not bool(failure)
+        assert update_failure(core.state, "api", core.now) == failure
+
+
+def test_what_waits_for_another_in_vain_is_told_only_while_it_has_to_wait() -> None:
+    core = History()
+    core.up(worker("db"), worker(depends_on=needs("db")))
+    core.prepared("db")
+    core.prepared("worker")
+    assert dependency_failure(core.state, "worker", core.now) == ""
+    core.start("db.1#1")
+    core.start("worker.1#1")
+    core.tell(e.StopRequested("db"))
+    core.exited("db.1#1", 0)
+    assert dependency_failure(core.state, "worker", core.now) == ""
+
+    core.tell(e.RestartRequested("worker"))
+    core.prepared("worker")
+    assert dependency_failure(core.state, "worker", core.now) == (
+        "waiting for db (ready), which is stopped"
+    )
+    core.tell(e.StartRequested("db"))
+    assert dependency_failure(core.state, "worker", core.now) == ""
 
 
 def test_a_newest_source_that_crash_loops_is_a_failed_update_with_its_last_lines() -> None:

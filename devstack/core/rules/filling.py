@@ -15,6 +15,8 @@ from devstack.core.rules.starting import (
 )
 from devstack.core.state import Phase, State
 
+ENDED = "ended with code 0 and is not started again"
+
 
 def prepare(state: State, draft: Draft) -> None:
     """The newest wanted revision is prepared, one at a time for each service, once.
@@ -101,7 +103,7 @@ def why_not(
         return unmet, None
     attempts = state.of(name).slot(slot).attempts(revision)
     if attempts.finished:
-        return "ended with code 0 and is not started again", None
+        return ENDED, None
     if attempts.blocked:
         return attempts.blocked, None
     if attempts.retry_at > draft.now:
