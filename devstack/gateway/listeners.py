@@ -87,7 +87,10 @@ def _socket_inodes(pid: int) -> Iterator[int]:
 
 
 def _all_pids() -> list[int]:
-    return sorted(int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    try:
+        return sorted(int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    except OSError:
+        return []  # no descriptor is left: then nobody is known to hold what is asked for
 
 
 def _name(pid: int) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import errno
 import os
 import signal
 import socket
@@ -65,6 +66,8 @@ class Scripted:
     most_running: int = 0
     runs: int = 0
     searches: int = 0
+    refuses: Exception | None = None
+    """What a look into the log ends with."""
 
     async def own_pids(self, replica: str) -> frozenset[int]:
         assert replica == REPLICA
@@ -97,6 +100,8 @@ class Scripted:
     def log_has(self, replica: str, service: Service, pattern: str) -> bool:
         del replica, service
         self.searches += 1
+        if self.refuses is not None:
+            raise self.refuses
         return any(pattern in line for line in self.log)
 
 
@@ -525,6 +530,37 @@ def test_a_line_that_was_written_once_stays_found() -> None:
             asked = world.searches
             await eventually_async(lambda: world.searches > asked + 5)
             assert [e.ready for e in all_.of(ReadinessChanged)] == [False, True]
+
+    asyncio.run(scenario())
+
+
+def test_a_probe_that_the_system_refuses_has_failed_and_is_asked_again() -> None:
+    """No descriptor is left, or the log may not be read: no reason to stop all probing."""
+
+    async def scenario() -> None:
+        world = Scripted(refuses=OSError(errno.EMFILE, "Too many open files", "/logs/web.log"))
+        async with probing(world) as all_:
+            all_.watch(check(LogProbe("listening")))
+            await all_.reason("/logs/web.log: Too many open files")
+            asked = world.searches
+            await eventually_async(lambda: world.searches > asked + 5)
+            world.refuses, world.log = None, ["listening"]
+            await all_.ready()
+
+    asyncio.run(scenario())
+
+
+def test_any_other_error_of_a_probe_ends_who_serves_it() -> None:
+    """It is a bug, and a prober that asks nobody any more would look like a healthy stack."""
+
+    async def scenario() -> None:
+        prober = ReplicaProber(Scripted(refuses=LookupError("a bug")))
+        serving = asyncio.create_task(prober.serve())
+        await asyncio.sleep(0)
+        Probing(prober).watch(check(LogProbe("listening")))
+        with pytest.raises(ExceptionGroup) as ended:
+            await asyncio.wait_for(serving, 20)
+        assert ended.group_contains(LookupError)
 
     asyncio.run(scenario())
 

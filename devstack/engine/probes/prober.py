@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol, assert_never
 
+from devstack.core.blame import refusal
 from devstack.core.events import (
     LivenessFailed,
     ReadinessChanged,
@@ -96,17 +97,21 @@ class ReplicaProber:
         self._world = world
         self._watches: dict[str, _Watch] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._due = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
         self._threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="probe")
         self._loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="driver")
         """One after the other: side by side the first would be loaded when the last is."""
 
     async def serve(self) -> None:
-        """Own the tasks of probes until cancelled; an exception in one is a bug and passes on."""
+        """Start what is due and own its tasks until cancelled; an exception is a bug and passes on."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
-                await asyncio.get_running_loop().create_future()
+                while True:
+                    await self._due.wait()
+                    self._due.clear()
+                    self._ask_all_due()
         finally:
             for replica in list(self._watches):
                 self.forget(replica)
@@ -155,16 +160,19 @@ class ReplicaProber:
             self._timer.cancel()
             self._timer = None
         if due is not None:
-            self._timer = asyncio.get_running_loop().call_at(due, self._tick)
+            # only a mark: an exception in a callback would be logged and go no further
+            self._timer = asyncio.get_running_loop().call_at(due, self._due.set)
 
-    def _tick(self) -> None:
-        self._timer = None
+    def _ask_all_due(self) -> None:
         now = asyncio.get_running_loop().time()
         for watch in list(self._watches.values()):
             for track in watch.tracks:
                 if not track.in_flight and track.due <= now + _BATCH_SECONDS:
                     track.in_flight = True
-                    self._ask(watch, track)
+                    try:
+                        self._ask(watch, track)
+                    except OSError as error:  # no descriptor is left, say
+                        self._result(watch, track, False, refusal(error))
         self._arm()
 
     def _result(self, watch: _Watch, track: Track, passed: bool, reason: str) -> None:
