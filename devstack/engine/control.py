@@ -5,7 +5,7 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from devstack.api.control import EnvLine, Outcome, Told, UpRequest
@@ -44,7 +44,6 @@ class StackControl:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._up = asyncio.Lock()
-        self._work: set[asyncio.Task[None]] = set()
 
     # ── looking ───────────────────────────────────────────────────────────────────────────────
 
@@ -211,7 +210,7 @@ class StackControl:
 
     def leave(self) -> None:
         """See `Control.leave`."""
-        self._do(self._session.leave())
+        self._session.do(self._session.leave())
 
     def kill_all(self) -> None:
         """See `Control.kill_all`."""
@@ -219,7 +218,7 @@ class StackControl:
             return
         if not self.state.closing:
             self._session.post(e.DownRequested("killed"))
-        self._do(self._kill_all())
+        self._session.do(self._kill_all())
 
     async def _kill_all(self) -> None:
         for replica in list(self.state.replicas):
@@ -231,7 +230,7 @@ class StackControl:
     def hold_lease(self) -> None:
         """See `Control.hold_lease`."""
         self._session.is_detached = False
-        self._do(self._session.set_detached(False))
+        self._session.do(self._session.set_detached(False))
 
     def release_lease(self, *, lost: bool) -> None:
         """See `Control.release_lease`."""
@@ -244,12 +243,7 @@ class StackControl:
     def detach(self) -> None:
         """See `Control.detach`."""
         self._session.is_detached = True
-        self._do(self._session.set_detached(True))
-
-    def _do(self, work: Coroutine[object, object, None]) -> None:
-        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
-        self._work.add(task)
-        task.add_done_callback(self._work.discard)
+        self._session.do(self._session.set_detached(True))
 
     # ── single services ───────────────────────────────────────────────────────────────────────
 

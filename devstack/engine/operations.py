@@ -115,6 +115,8 @@ class Operations:
     """Adds what only the engine knows to an end: the last lines of the log, a stolen port."""
     _starting: dict[str, asyncio.Event] = field(default_factory=dict)
     """Starts under way: a stop of the same replica waits for them."""
+    _ended: set[str] = field(default_factory=set)
+    """Replicas that ended while their start was under way: nothing more is done about them."""
 
     async def listen(self, post: Post) -> None:
         """Turn what runtimes report into events, for ever."""
@@ -132,6 +134,8 @@ class Operations:
 
     def tell_end(self, runtime: RuntimeName, end: ReplicaEnd, post: Post) -> None:
         """Post the end of a replica."""
+        if end.replica in self._starting:
+            self._ended.add(end.replica)
         prober = self.probers.get(runtime)
         if prober is not None:
             prober.forget(end.replica)
@@ -151,6 +155,7 @@ class Operations:
                     await self._start(state, op, post)
                 finally:
                     del self._starting[op.replica]
+                    self._ended.discard(op.replica)
                     done.set()
             case DrainReplica(replica, _):
                 await self._drain(state, replica, post)
@@ -216,7 +221,7 @@ class Operations:
         )
         if op.service == GATEWAY:
             await self._confirm_gateway(op.replica, started.pid, post)
-        if not service.is_job:
+        if not service.is_job and op.replica not in self._ended:
             target = ProbeTarget(op.replica, service, dict(started.addresses), started.pid)
             self.probers[service.runtime].watch(target, post)
 
@@ -270,7 +275,8 @@ class Operations:
         except GatewayFailed as error:
             post(e.LivenessFailed(replica, str(error)))
         else:
-            post(e.GatewayLoaded(shape, warnings))
+            if replica not in self._ended:
+                post(e.GatewayLoaded(shape, warnings))
 
     # ── gateway ───────────────────────────────────────────────────────────────────────────────
 

@@ -14,10 +14,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from devstack.bootstrap.interpreter import cache_folder, module_command
 from devstack.core import events as e
@@ -70,6 +70,7 @@ class Session:
         self._open_files = open_files
         self._starting = starting
         self._leaving = False
+        self._errands: asyncio.TaskGroup | None = None
         self._offline = False
         self._is_news = asyncio.Event()
         """Something changed that the keeper holds for the next controller."""
@@ -279,9 +280,7 @@ class Session:
             service = stack.services.get(found.service)
             if service is None:
                 # its service has left the file meanwhile: nobody would ever stop it
-                asyncio.get_running_loop().create_task(
-                    engine.link.stop(found.replica, signal.SIGTERM, 10.0)
-                )
+                self.do(engine.link.stop(found.replica, signal.SIGTERM, 10.0))
                 continue
             engine.runtime.remember(found, service)
             engine.surroundings.hold_ports(found.replica, found.addresses)
@@ -298,7 +297,19 @@ class Session:
     # ── living ────────────────────────────────────────────────────────────────────────────────
 
     async def live(self) -> None:
-        """Look after the stack from its first `apply` to its end."""
+        """Look after the stack from its first `apply` to its end, with what is done beside that."""
+        async with asyncio.TaskGroup() as errands:
+            self._errands = errands
+            await self._look_after()
+
+    def do(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something beside the rest; what it raises is a bug and ends the controller."""
+        if self._errands is None or self.ended.is_set():
+            work.close()  # there is nothing to do it for
+        else:
+            self._errands.create_task(work)
+
+    async def _look_after(self) -> None:
         await self.opened.wait()
         assert self.controller is not None
         try:

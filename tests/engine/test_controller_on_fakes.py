@@ -3,32 +3,45 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from devstack.core import events as e
-from devstack.core.model import FakeProgram, Restart, RuntimeName, Service
+from devstack.core.events import GatewayShape
+from devstack.core.model import GATEWAY, FakeProgram, Kind, Restart, RuntimeName, Service
 from devstack.core.reduce import reduce
+from devstack.core.routes import RoutingTable
 from devstack.core.state import State
 from devstack.core.view import Word, service_word
 from devstack.engine.controller import Controller
-from devstack.engine.operations import Operations
+from devstack.engine.operations import GatewayFailed, Operations
+from devstack.runtimes.base import Started, StartOrder
 from devstack.runtimes.fake import FakeProber, FakeReplicas, FakeWorkloads
 from tests.support.history import cloud, job, needs, stack, worker
 
 LIMIT_SECONDS = 30
 
 
+class WithPids(FakeReplicas):
+    """Fake replicas that pretend to be processes."""
+
+    async def start(self, order: StartOrder) -> Started:
+        return replace(await super().start(order), pid=4242)
+
+
 class Bench:
     """A controller on fakes."""
 
     def __init__(self) -> None:
-        self.replicas = FakeReplicas()
+        self.replicas = WithPids()
         self.cluster = FakeWorkloads()
+        self.prober = FakeProber(self.replicas)
         operations = Operations(
             replicas={RuntimeName.FAKE: self.replicas},
             workloads={RuntimeName.FAKE_WORKLOAD: self.cluster},
-            probers={RuntimeName.FAKE: FakeProber(self.replicas)},
+            probers={RuntimeName.FAKE: self.prober},
             jitter=lambda: 0.0,
         )
+        self.operations = operations
         self.controller = Controller(operations)
 
     def apply(self, *services: Service) -> None:
@@ -55,6 +68,7 @@ async def running() -> AsyncIterator[Bench]:
     assert bench.controller.state.is_empty
     assert bench.replicas.running == {}
     assert bench.cluster.applied == {}
+    assert bench.prober._watched == {}
     assert len(asyncio.all_tasks()) == 1
 
     replayed = State()
@@ -199,5 +213,42 @@ def test_down_in_the_middle_of_everything_leaves_nothing() -> None:
                 cloud(replicas=2),
             )
             await bench.until(lambda s: len(s.replicas_of("slow")) == 3)
+
+    asyncio.run(run())
+
+
+class NeverConfirmed:
+    """A gateway driver whose NGINX ends while it is waited for."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+
+    async def confirm(self, replica: str, pid: int) -> tuple[GatewayShape, tuple[str, ...]]:
+        del pid
+        await self._bench.until(lambda s: s.of(GATEWAY).slot(1).failures == 1)
+        if replica.endswith("#1"):
+            raise GatewayFailed("it ended")
+        return GatewayShape(), ()
+
+    async def set_routes(self, table: RoutingTable) -> None:
+        del table
+
+    async def load(self, shape: GatewayShape) -> tuple[str, ...]:
+        del shape
+        return ()
+
+    async def wait_drained(self, addresses: tuple[str, ...], grace_seconds: float) -> None:
+        del addresses, grace_seconds
+
+
+def test_a_gateway_that_ends_while_it_is_waited_for_is_asked_no_more() -> None:
+    async def run() -> None:
+        async with running() as bench:
+            bench.operations.gateway = NeverConfirmed(bench)
+            program = FakeProgram("exit_after=0.01 code=1")
+            bench.apply(worker(GATEWAY, kind=Kind.GATEWAY, program=program))
+            await bench.until(lambda s: "gateway.1#2" in s.replicas)
+
+            assert "gateway.1#1" not in bench.prober._watched
 
     asyncio.run(run())
