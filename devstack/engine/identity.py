@@ -139,7 +139,7 @@ def choose(
 
 
 def load(path: Path) -> Identity | None:
-    """The kept identity; None when there is none.
+    """The kept identity; None when there is none. What an earlier version did not write is as at first.
 
     A file that cannot be read as one is set aside as `.bad-<time>`: it may hold the only copy of a
     password that a data folder still has.
@@ -157,10 +157,12 @@ def read(path: Path) -> Identity | None:
     """The identity in a file that may be another stack's; None when it is none. Raises OSError."""
     try:
         raw = json.loads(path.read_text())
-        known = {name: raw[name] for name, kind in _KEPT.items() if isinstance(raw[name], kind)}
+        known = {name: raw[name] for name in _KEPT if name in raw}
+        if known["network"] and all(isinstance(v, _KEPT[name]) for name, v in known.items()):
+            return Identity(**known)
     except (ValueError, TypeError, KeyError):
-        return None
-    return Identity(**known) if len(known) == len(_KEPT) else None
+        pass
+    return None
 
 
 def save(identity: Identity, path: Path) -> None:

@@ -163,6 +163,18 @@ def test_nothing_is_written_when_nothing_is_new(tmp_path: Path) -> None:
     assert json.loads(file.read_text())["hosts"] == {"web": 2}
 
 
+def test_an_identity_of_a_version_that_wrote_less_keeps_what_it_has(tmp_path: Path) -> None:
+    """Or the next thing that is kept would cost everybody the passwords of their databases."""
+    file = tmp_path / "identity.json"
+    file.write_text('{"schema": 1, "network": "127.91.7", "passwords": {"db": "secret"}}')
+
+    known = load(file)
+    assert known is not None
+    assert (known.network, known.password("db")) == ("127.91.7", "secret")
+    assert known.hosts == {}
+    assert file.exists()
+
+
 def test_i04_a_broken_identity_is_set_aside_and_chosen_anew(tmp_path: Path) -> None:
     for garbage in (b"", b"\0" * 64, b"{", b"[]", b'"x"', b'{"network": 1}', b'{"what": 2}'):
         file = tmp_path / "identity.json"
