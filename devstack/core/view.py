@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from devstack.core import policy
+from devstack.core.events import Attempts
 from devstack.core.model import GATEWAY, Service
 from devstack.core.ops import Hold, Plan
 from devstack.core.rules.filling import ENDED
 from devstack.core.shape import wanted_shape
-from devstack.core.state import Attempts, Replica, ServiceState, State, is_flapping
+from devstack.core.state import Replica, ServiceState, State, is_flapping
 
 
 class Word(StrEnum):

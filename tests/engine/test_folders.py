@@ -48,8 +48,8 @@ def test_a_stack_file_of_another_name_has_folders_of_its_own_under_the_same_roof
 
     folders.make()
 
-    assert folders.root == tmp_path / ".devstack" / "load"
-    assert folders.identity == tmp_path / ".devstack" / "load" / "identity.json"
+    assert folders.root == tmp_path / ".devstack" / "load.yaml"
+    assert folders.identity == tmp_path / ".devstack" / "load.yaml" / "identity.json"
     assert folders.snapshot == Path(wishes_file(str(tmp_path / "load.yaml")))
     assert (tmp_path / ".devstack" / ".gitignore").read_text() == "*\n"
     assert (tmp_path / ".devstack" / "schema.json").exists()

@@ -592,7 +592,7 @@ def test_i01_no_end_is_lost_while_a_new_controller_takes_over(
             for one in recovery.running:
                 found.engine.runtime.remember(one, worker)
 
-            ended = [end.replica for end in recovery.ended]
+            ended = [one.end.replica for one in recovery.ended]
             assert set(early) <= set(ended)
             assert len({*ended, *(one.replica for one in recovery.running)}) == len(pids)
             await eventually_async(lambda: len(ended) + len(found.ends) >= len(pids))

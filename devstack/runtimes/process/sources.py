@@ -50,11 +50,6 @@ class SourcePrograms:
         self._under_way += 1
         try:
             return await self._prepare(service, revision, steps)
-        except OSError as error:  # a full disk, a folder that cannot be read
-            where = f"{error.filename}: " if error.filename else ""
-            raise PrepareFailed(
-                f"cannot prepare {service.name}: {where}{error.strerror or error}"
-            ) from error
         finally:
             self._under_way -= 1
 
