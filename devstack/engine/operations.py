@@ -86,6 +86,10 @@ class ProbeTarget:
         return self.service.ready
 
 
+TURNS_TO_START = 6
+"""Turns of the loop between a preparation that finds everything in place and the start of its replica."""
+
+
 class Prober(Protocol):
     """Asks replicas and posts `StartupPassed`, `ReadinessChanged`, `LivenessFailed`, `ReplicaWarned`."""
 
@@ -177,6 +181,8 @@ class Operations:
     async def _prepare(self, state: State, name: str, revision: str, post: Post) -> None:
         service = _definition(state, name)
         runtime = self.replicas.get(service.runtime) or self.workloads[service.runtime]
+        if service.depends_on or name == GATEWAY:
+            await _let_the_first_start()
         try:
             artifact = await runtime.prepare(service, revision)
         except PrepareFailed as error:
@@ -327,6 +333,12 @@ class Operations:
             post(e.WorkloadFailed(name, str(error), jitter=self.jitter()))
         else:
             post(e.WorkloadRemoved(name))
+
+
+async def _let_the_first_start() -> None:
+    """Let what waits for nothing be found prepared, and started, before others keep the loop busy."""
+    for _ in range(TURNS_TO_START):
+        await asyncio.sleep(0)
 
 
 async def _listen_observed(runtime: WorkloadRuntime, post: Post) -> None:

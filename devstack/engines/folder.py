@@ -45,7 +45,7 @@ async def exclusive(place: Path) -> AsyncIterator[None]:
 
     Asked again and again, because a thread that is blocked in flock cannot be cancelled.
     """
-    await asyncio.to_thread(place.parent.mkdir, 0o700, True, True)
+    place.parent.mkdir(0o700, parents=True, exist_ok=True)
     lock = os.open(
         place.parent / f".{place.name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
     )
