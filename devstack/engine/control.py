@@ -97,7 +97,7 @@ class StackControl:
 
     def why(self, service: str) -> tuple[str, ...]:
         """See `Control.why`."""
-        told = lately(self._session.snapshot.history(), service)
+        told = lately(self._session.history.lines(), service)
         return (*explain(self.state, self.plan, service, self.now), *told)
 
     def env(self, service: str) -> tuple[EnvLine, ...]:

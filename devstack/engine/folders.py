@@ -36,6 +36,10 @@ class Folders:
         return self.state / "snapshot.json"
 
     @property
+    def history(self) -> Path:
+        return self.state / "history.jsonl"
+
+    @property
     def addresses(self) -> Path:
         return self.state / "addresses.json"
 

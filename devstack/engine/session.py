@@ -32,6 +32,7 @@ from devstack.engine.assembly import Engine, assemble
 from devstack.engine.board import Board
 from devstack.engine.controller import Controller
 from devstack.engine.folders import Folders, read_jobs, write_jobs
+from devstack.engine.history import History
 from devstack.engine.snapshot import Snapshot
 from devstack.engine.tidying import discard_unused
 from devstack.keeper.client import Command, KeeperClient, KeeperRefused, KeeperUnreachable
@@ -83,6 +84,7 @@ class Session:
         self._knows_ready = False
         """Whether an earlier controller left word of which replicas were ready."""
         self.snapshot = Snapshot(self.folders.snapshot, boot_id())
+        self.history = History(self.folders.history, boot_id())
         self._jobs: dict[str, list[str]] = {}
         """Jobs that completed, as they are written."""
         self._cannot_keep = False
@@ -195,7 +197,7 @@ class Session:
         """
         engine = self.engine
         is_first = not self.began.is_set()
-        known = self.snapshot.read(engine.link.run_id) if is_first else ()
+        known = self._recall_services() if is_first else ()
         sources = await self._digest_sources(stack, self.snapshot.sources if is_legacy else {})
         if self.state.closing:
             return False
@@ -220,6 +222,10 @@ class Session:
         assert self.controller is not None
         await self.controller.until(lambda state: state.stack is stack or bool(state.closing))
         return True
+
+    def _recall_services(self) -> tuple[e.Restored, ...]:
+        self.history.read()
+        return self.snapshot.read(self.engine.link.run_id)
 
     async def _digest_sources(
         self, stack: Stack, known: Mapping[str, str]
@@ -327,6 +333,7 @@ class Session:
             with contextlib.suppress(KeeperUnreachable, KeeperRefused):
                 await self.engine.link.client.shutdown()
             self.snapshot.forget()
+            self.history.forget()
         finally:
             self.board.close()
             self.ended.set()
@@ -392,7 +399,7 @@ class Session:
     def _on_event(self, before: State, event: e.Event, after: State) -> None:
         line = tell(before, event, after)
         if line is not None:
-            self.snapshot.add(line, time.time())
+            self.history.add(line, time.time())
             self.board.tell(line)
 
     def _on_settled(self, state: State, plan: Plan) -> None:
@@ -419,6 +426,7 @@ class Session:
             folders.make()
             self._jobs = {}
             self.snapshot.forget()
+            self.history.is_gone()
             engine.identity.saved = engine.book.saved = ""
         identities.save(engine.identity, folders.identity)
         engine.book.save()
@@ -428,6 +436,7 @@ class Session:
             self._jobs = completed
         if not state.closing:
             self.snapshot.write(state, engine.link.run_id)
+            self.history.write()
 
     def _notice(self, service: str, text: str) -> None:
         if self.controller is not None:

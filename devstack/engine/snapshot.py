@@ -1,4 +1,4 @@
-"""What survives the controller: wishes, revisions, how slots fared, how far replicas were, lines.
+"""What survives the controller: wishes, revisions, how slots fared, how far replicas were.
 
 Not what runs: that is known from the keeper alone. Times are CLOCK_MONOTONIC, one clock for all that
 runs in a boot. Written atomically (a temporary name in the same folder, then renamed) whenever it
@@ -10,17 +10,18 @@ each took 5 to 30 ms.
 import json
 import os
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from devstack.core.events import Restored, Standing
 from devstack.core.plain import from_plain, to_plain
 from devstack.core.state import Phase, Replica, State
-from devstack.core.tell import Line, Tone
 
-SCHEMA = 2
-KEPT_LINES = 1000
+SCHEMA = 3
+
+
+_Kept = tuple[str, Restored]
+"""Digest of a service's wanted source, and what the next controller hears of the service."""
 
 
 class Snapshot:
@@ -31,52 +32,34 @@ class Snapshot:
         self._boot_id = boot_id
         self.sources: dict[str, str] = {}
         """Service → digest of the source that was wanted, as `read` found it of the keeper's run."""
-        self._written: object = None
-        self._lines: deque[tuple[float, str | None, str, str]] = deque(maxlen=KEPT_LINES)
-        self._has_new_lines = False
-
-    # ── history ───────────────────────────────────────────────────────────────────────────────
-
-    def add(self, line: Line, wall: float) -> None:
-        """Keep a line of what happened."""
-        self._lines.append((wall, line.service, line.text, line.tone.value))
-        self._has_new_lines = True
-
-    def history(self) -> list[tuple[float, Line]]:
-        """The newest lines, oldest first."""
-        return [
-            (wall, Line(service, text, Tone(tone))) for wall, service, text, tone in self._lines
-        ]
-
-    # ── writing ───────────────────────────────────────────────────────────────────────────────
+        self._written: tuple[str, list[_Kept]] | None = None
+        self._texts: dict[str, tuple[_Kept, str]] = {}
+        """Service → what is kept of it, and the same as JSON: of most services nothing has changed."""
 
     def write(self, state: State, keeper_run: str) -> None:
         """Write when something that is kept has changed since the last time."""
         services = [
             (known.source, remembered(state, name)) for name, known in state.services.items()
         ]
-        kept = (keeper_run, services)
-        if kept == self._written and not self._has_new_lines:
+        if (keeper_run, services) == self._written:
             return
-        content = {
-            "schema": SCHEMA,
-            "boot_id": self._boot_id,
-            "run": keeper_run,
-            "services": {
-                known.service: {"source": source, "known": to_plain(known)}
-                for source, known in services
-            },
-        }
-        _write_whole(self._path, json.dumps(content | {"lines": list(self._lines)}))
-        self._written = kept
-        self._has_new_lines = False
+        head = json.dumps({"schema": SCHEMA, "boot_id": self._boot_id, "run": keeper_run})
+        texts = ", ".join(f'"{kept[1].service}": {self._text_of(kept)}' for kept in services)
+        _write_whole(self._path, f'{head[:-1]}, "services": {{{texts}}}}}')
+        self._written = (keeper_run, services)
+
+    def _text_of(self, kept: _Kept) -> str:
+        source, known = kept
+        before, text = self._texts.get(known.service, (None, ""))
+        if before != kept:
+            text = json.dumps({"source": source, "known": to_plain(known)})
+            self._texts[known.service] = (kept, text)
+        return text
 
     def forget(self) -> None:
         """The stack is down: wishes end with it."""
         self._path.unlink(missing_ok=True)
         self._written = None
-
-    # ── reading ───────────────────────────────────────────────────────────────────────────────
 
     def read(self, keeper_run: str) -> tuple[Restored, ...]:
         """What an earlier controller of this keeper's run knew; of another run the wishes alone.
@@ -102,14 +85,12 @@ class Snapshot:
             else:
                 restored = tuple(_wishes(found))
                 sources = {}
-            lines = [(wall, s, text, Tone(tone).value) for wall, s, text, tone in raw["lines"]]
         except FileNotFoundError:
             return ()
         except (ValueError, KeyError, TypeError, AttributeError):
             self._path.rename(self._path.with_suffix(f".bad-{int(time.time())}"))
             return ()
         self.sources = sources
-        self._lines.extend(lines)
         return restored
 
 

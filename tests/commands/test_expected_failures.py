@@ -70,7 +70,7 @@ def test_a_stack_whose_state_is_removed_serves_on_and_keeps_it_again(tmp_path: P
         state.unlink()
         stack.devstack("scale", "web=2", seconds=60)
         eventually((state / "snapshot.json").is_file, "the snapshot is there once more")
-        assert (state / "snapshot.json").read_text().count(f"cannot write {state}") == 1
+        assert (state / "history.jsonl").read_text().count(f"cannot write {state}") == 1
         assert stack.controller_pid == controller
 
 
@@ -118,7 +118,7 @@ def test_a_command_that_waits_for_a_service_ends_when_it_leaves_the_stack_file(
         commands = (("restart", "slow"), ("scale", "slow=2"), ("start", "slow"))
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         waiting = [stack.start(*words, **options) for words in commands]
-        history = stack.folder / ".devstack" / "state" / "snapshot.json"
+        history = stack.folder / ".devstack" / "state" / "history.jsonl"
         heard = ("restart requested", "scale to 2", "start requested")
         eventually(lambda: all(line in history.read_text() for line in heard), "all are heard")
         file = stack.folder / "stack.yaml"

@@ -36,7 +36,6 @@ from devstack.core.events import (
 )
 from devstack.core.reduce import reduce
 from devstack.core.state import State
-from devstack.core.tell import Line, Tone
 from devstack.engine.snapshot import SCHEMA, Snapshot
 from tests.engine.kit import database, service, stack_of
 from tests.support.processes import eventually
@@ -99,7 +98,6 @@ def test_what_is_kept_comes_back_through_reduce(tmp_path: Path) -> None:
     before = lived()
     path = tmp_path / "snapshot.json"
     writer = Snapshot(path, BOOT)
-    writer.add(Line("web", "web.2#1 ended", Tone.BAD), 99.0)
     writer.write(before, RUN)
 
     again = reader(path)
@@ -116,7 +114,6 @@ def test_what_is_kept_comes_back_through_reduce(tmp_path: Path) -> None:
         kept = replace(state.of(name), source=before.of(name).source, standings={})
         assert kept == before.of(name)
         assert state.override(name) == before.override(name)
-    assert again.history() == [(99.0, Line("web", "web.2#1 ended", Tone.BAD))]
 
 
 def test_what_is_found_running_goes_on_as_it_stood(tmp_path: Path) -> None:
@@ -156,19 +153,6 @@ def test_it_is_written_when_something_that_is_kept_has_changed_and_only_then(
     assert [each.name for each in tmp_path.iterdir()] == ["snapshot.json"]
 
 
-def test_only_the_newest_thousand_lines_are_kept(tmp_path: Path) -> None:
-    path = tmp_path / "snapshot.json"
-    writer = Snapshot(path, BOOT)
-    for number in range(1500):
-        writer.add(Line("web", f"line {number}", Tone.INFO), float(number))
-    writer.write(lived(), RUN)
-
-    again = reader(path)
-    again.read(RUN)
-
-    assert [line.text for _, line in again.history()] == [f"line {n}" for n in range(500, 1500)]
-
-
 def test_i02_nothing_of_another_boot_is_taken_over_and_of_another_run_the_wishes(
     tmp_path: Path,
 ) -> None:
@@ -205,10 +189,8 @@ def whole(tmp_path: Path) -> bytes:
         b"[]",
         b"7",
         b"{}",
-        b'{"schema": 2, "boot_id": "boot-1", "run": "run-1", "services": [], "lines": []}',
-        b'{"schema": 2, "boot_id": "boot-1", "run": "run-1", "services": {"web": 3}, "lines": []}',
-        b'{"schema": 2, "boot_id": "boot-1", "run": "run-1", "services": {}, "lines": [[1]]}',
-        b'{"schema": 2, "boot_id": "boot-1", "run": "run-1", "services": {}, "lines": [[1, null, "x", "no tone"]]}',
+        b'{"schema": 3, "boot_id": "boot-1", "run": "run-1", "services": []}',
+        b'{"schema": 3, "boot_id": "boot-1", "run": "run-1", "services": {"web": 3}}',
     ],
 )
 def test_i04_garbage_is_set_aside_and_nothing_is_restored(tmp_path: Path, garbage: bytes) -> None:
@@ -218,7 +200,6 @@ def test_i04_garbage_is_set_aside_and_nothing_is_restored(tmp_path: Path, garbag
 
     assert snapshot.read(RUN) == ()
 
-    assert snapshot.history() == []
     (kept,) = tmp_path.iterdir()
     assert kept.name.startswith("snapshot.bad-")
     assert kept.read_bytes() == garbage
@@ -251,15 +232,15 @@ from pathlib import Path
 from devstack.core.events import StackApplied
 from devstack.core.reduce import reduce
 from devstack.core.state import State
-from devstack.core.tell import Line, Tone
+from dataclasses import replace
 from devstack.engine.snapshot import Snapshot
 from tests.engine.kit import service, stack_of
 snapshot = Snapshot(Path(sys.argv[2]), "boot-1")
 state = reduce(State(), StackApplied(stack_of(service("web"))))
 print("writing", flush=True)
 for number in range(10**9):
-    snapshot.add(Line("web", f"line {number}", Tone.INFO), float(number))
-    snapshot.write(state, "run-1")
+    web = replace(state.of("web"), restart_count=number)
+    snapshot.write(replace(state, services={**state.services, "web": web}), "run-1")
 """
 
 
@@ -284,7 +265,6 @@ def test_i05_a_writer_killed_at_any_time_leaves_the_old_or_the_new_file(tmp_path
         again = reader(path)
         restored = again.read(RUN)
         assert [type(each) for each in restored] == [Restored, Restored]
-        assert again.history()
         assert not list(tmp_path.glob("*.bad-*"))
 
 
