@@ -152,8 +152,11 @@ class Session:
         self.opened.set()
 
     async def _greet_keeper(self, client: KeeperClient) -> None:
-        """Tell a keeper what to do when this controller is lost."""
-        if self.is_detached:
+        """Tell a keeper what to do when this controller is lost.
+
+        Once the stack is on its way down it ends without us too: a next controller would start it again.
+        """
+        if self.is_detached and not self.state.closing:
             await client.mode("detached", self._respawn())
         else:
             await client.mode("attached")
@@ -401,6 +404,8 @@ class Session:
         if line is not None:
             self.history.add(line, time.time())
             self.board.tell(line)
+        if isinstance(event, e.DownRequested):
+            self._is_news.set()
 
     def _on_settled(self, state: State, plan: Plan) -> None:
         """Write what the next controller needs; where that cannot be done the stack goes on without.

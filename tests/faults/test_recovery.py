@@ -166,6 +166,30 @@ def test_i01_the_new_controller_has_the_environment_of_the_last_up(tmp_path: Pat
         assert replicas(stack) == pids
 
 
+def test_i01_a_controller_killed_on_the_way_down_is_not_followed_by_one_that_starts_all_again(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "ending"
+    folder.mkdir()
+    slow = "trap '' TERM; while :; do sleep 0.1; done"
+    write_stack(
+        folder,
+        f"services: {{mule: {{port: none, stop: {{grace: 60s}}, command: {json.dumps(slow)}}}}}",
+    )
+    with cautious(folder) as stack:
+        stack.up()
+        crew = crew_of(stack)
+        [mule] = stack.pids("mule")
+        going = stack.start("down", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        eventually(lambda: stack.service("mule")["state"] == "stopping", 10)
+
+        crew.kill("controller")
+
+        assert going.wait(20) != 0, "it cannot say that it is done"
+        eventually(lambda: not crew.alive() and not processes.start_of(mule), 10)
+        assert stack.devstack("status", code=3)
+
+
 def test_i02_after_everything_was_killed_the_next_up_just_works(plain: StackUnderTest) -> None:
     plain.up()
     plain.devstack("scale", "c=2")
