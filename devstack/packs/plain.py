@@ -9,7 +9,10 @@ from devstack.steps import StepRunner
 
 
 class PlainPack:
-    """Only the files that the command names count as source: the folder may hold the whole stack."""
+    """Only the files that the command names count as source: the folder may hold the whole stack.
+
+    What it writes to (`>> out.log`) is none: each start would be another revision.
+    """
 
     name = "command"
     is_compiled = False
@@ -34,7 +37,19 @@ class PlainPack:
     def _words(self) -> tuple[str, ...]:
         if not isinstance(self._user_command, str):
             return self._user_command
+        lexer = shlex.shlex(self._user_command, posix=True, punctuation_chars=True)
+        lexer.whitespace_split = True
+        lexer.commenters = ""
         try:
-            return tuple(shlex.split(self._user_command))
+            words = list(lexer)
         except ValueError:
             return tuple(self._user_command.split())
+        before = ("", *words)
+        return tuple(
+            word for word, last in zip(words, before, strict=False) if not _writes_to(last)
+        )
+
+
+def _writes_to(mark: str) -> bool:
+    """Whether a shell's operator writes to the file that the next word names."""
+    return ">" in mark and not mark.strip("<>&|")
