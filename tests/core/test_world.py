@@ -4,7 +4,7 @@ The properties themselves are in `tests/support/world.py`, asked before every op
 """
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.support.world import Action, World
@@ -30,6 +30,15 @@ _ACTIONS = st.lists(
     st.tuples(_KINDS, st.integers(0, 15), st.integers(0, 15)), min_size=40, max_size=160
 )
 
+_GIVEN_UP_WHILE_UP_IS_RUN_AGAIN: list[Action] = [
+    ("stop", 5, 2),
+    ("apply", 6, 3),
+    ("prepare", 9, 12),
+    ("apply", 13, 11),
+    ("prepare", 8, 13),
+    ("time", 15, 6),
+]
+
 
 def live(actions: list[Action], *, is_up: bool) -> World:
     """A history, from an empty machine or from a stack that is up."""
@@ -46,6 +55,7 @@ def live(actions: list[Action], *, is_up: bool) -> World:
 @pytest.mark.timeout(900)  # to shrink a history that fails takes minutes
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(_ACTIONS, st.booleans())
+@example(_GIVEN_UP_WHILE_UP_IS_RUN_AGAIN, True)
 def test_every_history_is_safe_converges_and_replays(actions: list[Action], is_up: bool) -> None:
     world = live(actions, is_up=is_up)
     world.be_kind()

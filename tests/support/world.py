@@ -890,6 +890,10 @@ class World(History):
         """Everything works from now on, and whoever ran `up` runs it again."""
         for _ in range(3):
             self.kind_step()
+        for _ in range(20):
+            # the end of one that was given up counts against its slot whenever it comes
+            if any(p.failing_stop for p in self.processes.values()):
+                self.kind_step()
         if self.state.stack is not None and not self.state.closing:
             self.forget_records(*self.state.stack.services)
             self.prepare_failed.clear()
