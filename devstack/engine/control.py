@@ -12,7 +12,7 @@ from devstack.api.control import EnvLine, Outcome, Told, UpRequest
 from devstack.core import events as e
 from devstack.core import policy
 from devstack.core.env import masked
-from devstack.core.model import Kind
+from devstack.core.model import Kind, RuntimeName
 from devstack.core.ops import Plan
 from devstack.core.outcome import (
     dependency_failure,
@@ -110,8 +110,13 @@ class StackControl:
         ports = dict(engine.runtime.ports_of(running)) if running is not None else {}
         if not ports:
             ports = {p.name: n[0] for p, n in engine.book.slot_ports(definition, 1)}
+        known = self.state.replicas.get(running or "")
+        revision = known.revision if known is not None else self.state.of(service).desired or ""
         try:
-            variables = engine.surroundings.variables(definition, ports)
+            if definition.runtime is RuntimeName.PROCESS:
+                variables = engine.runtime.variables(definition, revision, ports)
+            else:
+                variables = engine.surroundings.variables(definition, ports)
         except CannotLaunch as error:
             return (EnvLine("", str(error), "error", ()),)
         return tuple(EnvLine(v.name, masked(v), v.origin, v.overrides) for v in variables)

@@ -10,10 +10,11 @@ import json
 import os
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from devstack.core.env import Variable
 from devstack.core.events import Artifact, GatewayShape
 from devstack.core.model import GATEWAY, Service, Stack
 from devstack.core.routes import GatewayConfig, RoutingTable
@@ -137,6 +138,13 @@ class NginxGateway:
             env=dict(self.surroundings.shell()),
             cwd=str(live.settings.folder),
         )
+
+    def variables(
+        self, service: Service, revision: str, ports: Mapping[str, int]
+    ) -> tuple[Variable, ...]:
+        """NGINX has the shell's."""
+        del service, revision, ports
+        return tuple(Variable(n, v, "shell") for n, v in sorted(self.surroundings.shell().items()))
 
     def release(self, replica: str) -> None:
         """NGINX is gone."""

@@ -8,6 +8,7 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -64,6 +65,27 @@ def test_a_name_and_a_port_that_are_written_in_code_are_dialled(strangers: Stack
     assert "TICK_URL" not in {variable["name"] for variable in variables}
     first = ask(strangers.gateway, "/ticks")[1]["ticks"]
     eventually(lambda: ask(strangers.gateway, "/ticks")[1]["ticks"] > first, "ticks come in")
+
+
+@pytest.mark.parametrize("name", ["ledger", "rates", "greeter", "ledger-db"])
+def test_env_lists_just_what_the_process_has(strangers: StackUnderTest, name: str) -> None:
+    """What a pack adds to find its packages too; `PATH` first of all."""
+    variables = json.loads(strangers.devstack("env", name, "--json").out)["variables"]
+    [pid] = strangers.pids(name)
+    pairs = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+    has = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+    own = {
+        variable: value for variable, value in has.items() if not variable.startswith("DEVSTACK_")
+    }
+
+    told = {v["name"]: v["value"] for v in variables}
+    if name != "ledger-db":  # PostgreSQL overwrites its own
+        assert told.keys() == own.keys()
+    assert told["PATH"] == has.get("PATH", told["PATH"])
+    hidden = {v for v in told if "‹secret›" in told[v]}
+    assert {v: told[v] for v in told.keys() - hidden} == {
+        v: own.get(v, told[v]) for v in told.keys() - hidden
+    }
 
 
 def test_services_are_dialled_on_the_same_port_number_under_their_names(

@@ -14,9 +14,9 @@ _BELOW = ("shell", "injected")
 
 def add_given(
     variables: Mapping[str, Variable], given: Mapping[str, str], packs_own: Mapping[str, str]
-) -> tuple[dict[str, str], tuple[str, ...]]:
+) -> tuple[dict[str, Variable], tuple[str, ...]]:
     """The whole environment, and what is to be told."""
-    values = {name: variable.value for name, variable in variables.items()}
+    result = dict(variables)
     told: list[str] = []
     for name, value in sorted(given.items()):
         there = variables.get(name)
@@ -28,14 +28,18 @@ def add_given(
                 )
             continue
         if there is None or there.origin in _BELOW:
-            values[name] = value
+            origin = "pack" if packs_own.get(name) == value else "start command"
+            overridden = there is not None and there.origin != "shell" and there.value != value
+            result[name] = Variable(
+                name, value, origin, (there.origin,) if there is not None and overridden else ()
+            )
         if there is not None and not is_quiet:
             told.append(
                 f"{name} from {there.origin} is overridden: the start command wins"
                 if there.origin in _BELOW
                 else f"{name} from the start command is overridden: {there.origin} wins"
             )
-    return values, tuple(told)
+    return result, tuple(told)
 
 
 def _is_assigned_port(variable: Variable) -> bool:

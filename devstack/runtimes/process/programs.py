@@ -90,6 +90,12 @@ class Programs(Protocol):
         """How to start a replica. Raises `CannotLaunch`."""
         ...
 
+    def variables(
+        self, service: Service, revision: str, ports: Mapping[str, int]
+    ) -> tuple[Variable, ...]:
+        """Each variable a replica of a revision has, with its origin. Raises `CannotLaunch`."""
+        ...
+
     def release(self, replica: str) -> None:
         """The replica is gone."""
         ...

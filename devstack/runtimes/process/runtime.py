@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from devstack.core.blame import refusal
-from devstack.core.env import OWN_PREFIX
+from devstack.core.env import OWN_PREFIX, Variable
 from devstack.core.events import Artifact
 from devstack.core.model import EngineProgram, Service, Stop
 from devstack.keeper import processes
@@ -237,6 +237,12 @@ class ProcessRuntime:
             hosts=self.surroundings.hosts_file(),
             tell=self.tell,
         )
+
+    def variables(
+        self, service: Service, revision: str, ports: Mapping[str, int]
+    ) -> tuple[Variable, ...]:
+        """Each variable a replica of a revision has, with its origin. Raises `CannotLaunch`."""
+        return self._programs(service).variables(service, revision, ports)
 
     def log_target(self, service: str, producer: str, *, is_build: bool = False) -> LogTarget:
         """Where output of a replica or of prepare steps goes."""

@@ -1,9 +1,10 @@
 """Databases and the broker: their data folder is the artifact, their server the replica."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from devstack.core.env import Variable
 from devstack.core.events import Artifact
 from devstack.core.model import EngineProgram, Service
 from devstack.engines.base import DataFolder, EngineProblem, EngineSpec, Site, Unprivileged
@@ -87,6 +88,13 @@ class ServerPrograms:
             run_as=command.run_as,
             stop_signal=command.stop_signal,
         )
+
+    def variables(
+        self, service: Service, revision: str, ports: Mapping[str, int]
+    ) -> tuple[Variable, ...]:
+        """A server has the shell's; what its engine adds it needs to find its own files."""
+        del service, revision, ports
+        return tuple(Variable(n, v, "shell") for n, v in sorted(self.surroundings.shell().items()))
 
     def release(self, replica: str) -> None:
         """Nothing is held for a replica here."""

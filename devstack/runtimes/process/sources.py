@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from devstack.core.env import Variable
 from devstack.core.events import Artifact
 from devstack.core.model import ArgvCommand, Service, ShellCommand, SourceProgram, Stop
 from devstack.packs.base import (
@@ -91,9 +92,7 @@ class SourcePrograms:
         """The pack's command, or the user's with what makes it find the artifact."""
         service = order.service
         program = _program(service)
-        prepared = self._prepared.get((service.name, order.revision)) or self._read(
-            service.name, order.revision
-        )
+        prepared = self._known(service.name, order.revision)
         if prepared is None:
             try:
                 await self.prepare(service, order.revision, steps)
@@ -101,27 +100,48 @@ class SourcePrograms:
                 raise CannotLaunch(str(error), permanent=False) from error
             prepared = self._prepared[service.name, order.revision]
         ports = self.surroundings.ports_for(order.replica, service, order.slot)
-        shell = self.surroundings.shell()
-        variables = {v.name: v for v in self.surroundings.variables(service, ports)}
-        given, prefix = _given(prepared, program.command is None)
-        env, told = add_given(variables, given, prepared.environment)
-        path = env.get("PATH", shell.get("PATH", os.defpath))
-        env["PATH"] = os.pathsep.join([*map(str, prefix), path])
+        variables = self.surroundings.variables(service, ports)
+        environment, told = self._environment(service, variables, prepared)
         argv, cwd = self._command(service, program, prepared, ports)
         return Launch(
             argv=argv,
-            env=env,
+            env={v.name: v.value for v in environment},
             cwd=cwd,
             warnings=(
                 *(
                     f"{v.name} from {' and '.join(v.overrides)} is overridden: {v.origin} wins"
-                    for v in variables.values()
+                    for v in variables
                     if v.overrides
                 ),
                 *told,
             ),
             addresses=tuple((name, f"127.0.0.1:{port}") for name, port in ports.items()),
         )
+
+    def variables(
+        self, service: Service, revision: str, ports: Mapping[str, int]
+    ) -> tuple[Variable, ...]:
+        """See `Programs.variables`; what the pack adds is known once it has prepared the revision."""
+        variables = self.surroundings.variables(service, ports)
+        prepared = self._known(service.name, revision)
+        return variables if prepared is None else self._environment(service, variables, prepared)[0]
+
+    def _environment(
+        self, service: Service, variables: tuple[Variable, ...], prepared: Prepared
+    ) -> tuple[tuple[Variable, ...], tuple[str, ...]]:
+        """All variables of a replica, sorted by name, and what is to be told of them."""
+        given, prefix = _given(prepared, _program(service).command is None)
+        by_name = {variable.name: variable for variable in variables}
+        result, told = add_given(by_name, given, prepared.environment)
+        path = result.get("PATH")
+        before = path.value if path is not None else os.defpath
+        origin = path.origin if path is not None else "pack"
+        result["PATH"] = Variable(
+            "PATH",
+            os.pathsep.join([*map(str, prefix), before]),
+            f"pack and {origin}" if prefix and origin != "pack" else origin,
+        )
+        return tuple(result[name] for name in sorted(result)), told
 
     def release(self, replica: str) -> None:
         """Its ports may be given to others."""
@@ -204,6 +224,9 @@ class SourcePrograms:
     @property
     def _records(self) -> Path:
         return self.folder / "state" / "artifacts"
+
+    def _known(self, service: str, revision: str) -> Prepared | None:
+        return self._prepared.get((service, revision)) or self._read(service, revision)
 
     def _file(self, service: str, revision: str) -> Path:
         return self._records / f"{service}-{revision}.json"
