@@ -97,12 +97,12 @@ def update_failure(state: State, name: str, now: float) -> str:
         if for_good or "not ready within" in slot.last_exit.message:
             ended = slot.blocked or f"{name} {slot.last_exit}"
             error = known.rollout_error
-            newest = (f"newest source does not start: {error[1]}",) if error is not None else ()
+            newest = [f"{name}: newest source does not start: {error[1]}"] if error else []
             return "\n".join([*newest, ended, *slot.last_exit.tail])
     seconds = overdue_seconds(state, name, now)
     if seconds is not None and known.good != wanted:
         reason = next((r.reason for r in state.replicas_of(name) if r.reason), "")
-        return f"not ready within {seconds:g} s" + (f": {reason}" if reason else "")
+        return f"{name} is not ready within {seconds:g} s" + (f": {reason}" if reason else "")
     return ""
 
 

@@ -425,7 +425,7 @@ def test_a_newest_source_that_crash_loops_is_a_failed_update_with_its_last_lines
         core.wait(60)
 
     assert update_failure(core.state, "worker", core.now).splitlines() == [
-        "newest source does not start: exited with code 1: boom",
+        "worker: newest source does not start: exited with code 1: boom",
         "worker exited with code 1",
         "boom",
     ]
