@@ -442,6 +442,8 @@ class Session:
         if not state.closing:
             self.snapshot.write(state, engine.link.run_id)
             self.history.write()
+            for runtime in engine.operations.replicas.values():
+                runtime.acknowledge()
 
     def _notice(self, service: str, text: str) -> None:
         if self.controller is not None:

@@ -139,6 +139,10 @@ class ReplicaRuntime(Protocol):
         """What runs and what ended while nobody listened. Raises `RuntimeUnavailable`."""
         ...
 
+    def acknowledge(self) -> None:
+        """The ends heard so far are recorded: `recover` need not tell them to a next controller."""
+        ...
+
     async def exec(self, replica: str, command: tuple[str, ...]) -> ExecPlan:
         """How to run a command beside a replica, in its view. Raises `RuntimeUnavailable`: it is gone."""
         ...

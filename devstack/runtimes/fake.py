@@ -145,6 +145,9 @@ class FakeReplicas:
     async def recover(self) -> Recovery:
         return Recovery()
 
+    def acknowledge(self) -> None:
+        """Nothing outlives a controller here."""
+
     async def exec(self, replica: str, command: tuple[str, ...]) -> ExecPlan:
         if replica not in self.running:
             raise RuntimeUnavailable(f"{replica} does not run")

@@ -14,6 +14,7 @@ from devstack.engine.folders import Folders
 from devstack.keeper.client import KeeperUnreachable
 from devstack.keeper.places import Places
 from devstack.provision.tool import Settings
+from devstack.runtimes.base import ReplicaRuntime
 from tests.support.processes import assert_nothing_left
 
 
@@ -74,3 +75,14 @@ async def serving(
             await asyncio.wait_for(client.closed.wait(), 10)
             for run, keeper, warden in runs:
                 await asyncio.to_thread(assert_nothing_left, run, roots=(keeper, warden))
+
+
+async def nothing_to_recover(runtime: ReplicaRuntime, *, runs: int = 0) -> None:
+    """Wait until every end is acknowledged; `runs` replicas run."""
+    async with asyncio.timeout(20):
+        while True:
+            recovery = await runtime.recover()
+            if not recovery.ended:
+                break
+            await asyncio.sleep(0.01)
+    assert len(recovery.running) == runs

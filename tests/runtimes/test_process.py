@@ -45,7 +45,7 @@ from devstack.runtimes.base import (
 )
 from devstack.runtimes.process.link import KeeperLink
 from devstack.steps import Progress, StepFailed
-from tests.runtimes.kit import serving
+from tests.runtimes.kit import nothing_to_recover, serving
 from tests.support.processes import eventually_async, is_alive, with_tag
 
 REVISION = "0123456789ab"
@@ -538,8 +538,10 @@ def test_i01_a_new_controller_finds_what_runs_and_what_ended_meanwhile(
             )
             # a step means nothing without the controller that waited for it
             await eventually_async(lambda: not is_alive(step))
-            # told once: it was acknowledged
-            assert (await found.engine.runtime.recover()).ended == ()
+            # told again until it is recorded
+            assert (await found.engine.runtime.recover()).ended == recovery.ended
+            found.engine.runtime.acknowledge()
+            await nothing_to_recover(found.engine.runtime, runs=1)
 
             found.engine.runtime.remember(running, web)
             assert found.engine.runtime.ports_of(replica) == {"main": int(address.split(":")[1])}

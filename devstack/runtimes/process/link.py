@@ -63,6 +63,10 @@ class KeeperLink:
         self._waiting: dict[str, asyncio.Future[Exit]] = {}
         self._replicas: set[str] = set()
         self._ends: asyncio.Queue[ReplicaEnd] = asyncio.Queue()
+        self._heard: list[str] = []
+        """Replicas whose end somebody took from `ends`; the keeper still keeps it."""
+        self._recorded: list[str] = []
+        self._has_recorded = asyncio.Event()
         self._held: list[Exit] | None = []
         """Exits of replicas that nobody here has heard of yet, until `recover` was told what runs."""
         self._opened = asyncio.Event()
@@ -125,6 +129,7 @@ class KeeperLink:
             async with asyncio.TaskGroup() as tasks:
                 readers = [
                     tasks.create_task(self._sort_exits(client)),
+                    tasks.create_task(self._acknowledge(client)),
                     tasks.create_task(self._tell_notices(client)),
                 ]
                 await client.closed.wait()
@@ -251,7 +256,7 @@ class KeeperLink:
     async def recover(self) -> Listing:
         """What runs and what ended; replicas found are looked after from now on.
 
-        The caller acknowledges the exits that are listed. One that came after the list is told as any.
+        The exits that are listed count as heard. One that came after the list is told as any.
         """
         listing = await self.client.list()
         keys = [process.key for process in listing.processes]
@@ -261,7 +266,7 @@ class KeeperLink:
         later = [exit_ for exit_ in held if exit_.key not in listed]
         for exit_ in later:
             self._sort(exit_)
-            await self.client.ack(exit_.key)
+        self._heard += [exit_.key for exit_ in listing.exits]
         for key in keys:
             if key.startswith(STEP_PREFIXES):
                 with contextlib.suppress(KeeperRefused):  # it ended meanwhile
@@ -271,7 +276,24 @@ class KeeperLink:
     async def ends(self) -> AsyncIterator[ReplicaEnd]:
         """Ends of replicas, for ever."""
         while True:
-            yield await self._ends.get()
+            end = await self._ends.get()
+            yield end
+            self._heard.append(end.replica)
+
+    def acknowledge(self) -> None:
+        """Let the keeper forget the ends that were heard: they are where a next controller finds them."""
+        self._recorded += self._heard
+        self._heard.clear()
+        if self._recorded:
+            self._has_recorded.set()
+
+    async def _acknowledge(self, client: KeeperClient) -> None:
+        while True:
+            await self._has_recorded.wait()
+            self._has_recorded.clear()
+            while self._recorded:
+                with contextlib.suppress(KeeperUnreachable, KeeperRefused):
+                    await client.ack(self._recorded.pop())
 
     # ── sorting ───────────────────────────────────────────────────────────────────────────────
 
@@ -283,7 +305,7 @@ class KeeperLink:
                     await client.ack(exit_.key)
 
     def _sort(self, exit_: Exit) -> bool:
-        """Tell whoever waits for it; False when it is held, so that the keeper must not forget it."""
+        """Tell whoever waits for it; False where the keeper must not forget it yet."""
         waiting = self._waiting.get(exit_.key)
         if waiting is not None:
             if not waiting.done():
@@ -291,6 +313,7 @@ class KeeperLink:
         elif exit_.key in self._replicas:
             self._replicas.discard(exit_.key)
             self._ends.put_nowait(replica_end(exit_))
+            return False
         elif self._held is not None and not exit_.key.startswith(STEP_PREFIXES):
             self._held.append(exit_)
             return False

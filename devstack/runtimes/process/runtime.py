@@ -150,8 +150,6 @@ class ProcessRuntime:
         """Replicas of an earlier controller, and ends that nobody acknowledged."""
         try:
             listing = await self.link.recover()
-            for exit_ in listing.exits:
-                await self.link.client.ack(exit_.key)
         except KeeperUnreachable as error:
             raise RuntimeUnavailable(str(error)) from error
         running = [r for p in listing.processes if (r := _recovered(p)) is not None]
@@ -159,6 +157,10 @@ class ProcessRuntime:
         for process in listing.processes:
             self._recall(process)
         return Recovery(tuple(running), tuple(ended))
+
+    def acknowledge(self) -> None:
+        """See `ReplicaRuntime.acknowledge`."""
+        self.link.acknowledge()
 
     def _recall(self, process: Process) -> None:
         """How a replica of an earlier controller was started, for what is run beside it.
