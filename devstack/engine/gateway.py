@@ -67,8 +67,6 @@ _REFUSALS = (
 LAST_WORKERS_SECONDS = 2.0
 TEND_SECONDS = 30.0
 LOG_BYTES = 32 << 20
-OLD_WORKERS_GRACE_SECONDS = 5.0
-"""How long old workers of an NGINX without shared dictionaries are waited for."""
 
 
 @dataclass(slots=True)
@@ -281,8 +279,17 @@ class NginxGateway:
             as_root=os.geteuid() == 0,
             open_files=min(65536, resource.getrlimit(resource.RLIMIT_NOFILE)[1]),
         )
-        self._live = LiveGateway(settings, steps, OLD_WORKERS_GRACE_SECONDS)
+        self._live = LiveGateway(settings, steps, self._longest_grace())
         return self._live
+
+    def _longest_grace(self) -> float:
+        """How long old workers of an NGINX without shared dictionaries are waited for, in seconds.
+
+        Whoever still answers one of their requests has that long.
+        """
+        stack = self.state().stack
+        services = stack.services.values() if stack is not None else ()
+        return max((s.stop.grace_seconds for s in services if s.is_balanced), default=0.0)
 
     @property
     def _known_live(self) -> LiveGateway:
