@@ -32,7 +32,7 @@ from devstack.engine.probes.prober import ReplicaProber
 from devstack.engine.world import ProcessWorld
 from devstack.engines.base import CannotPrepare, NotReady
 from devstack.engines.temporary import temporary_server
-from devstack.keeper.client import KeeperUnreachable
+from devstack.keeper.client import KeeperUnreachable, LeftBehind, LogProblem
 from devstack.keeper.places import Places
 from devstack.logs.format import DATA, file_name
 from devstack.logs.writer import LogWriter
@@ -365,6 +365,24 @@ def test_a_slow_step_is_named_while_it_runs_unless_somebody_tells_how_far_it_is(
             steps.report(Progress("files", 1, 2))
             await running
             assert told[2:] == [Progress("files", 1, 2)]
+
+    asyncio.run(scenario())
+
+
+def test_what_the_keeper_notices_is_told_in_words(tmp_path: Path, places: Places) -> None:
+    async def scenario() -> None:
+        async with bench(tmp_path, places) as found:
+            notices = found.engine.link.client.notices
+            notices.put_nowait(LeftBehind("web.1#1", "web", ("a[7]",), ("b[8]", "c[9]")))
+            notices.put_nowait(LogProblem("/logs/web", "web.1#1", "No space left on device", 12))
+            notices.put_nowait(LogProblem("/logs/web", "web.1#1", None, 34))
+            await eventually_async(lambda: len(found.notices) == 4)
+            assert found.notices == [
+                "left behind and killed: a[7]",
+                "left behind, and cannot be killed: b[8], c[9]",
+                "cannot write logs in /logs/web: No space left on device (12 bytes lost)",
+                "logs in /logs/web are written again (34 bytes lost)",
+            ]
 
     asyncio.run(scenario())
 

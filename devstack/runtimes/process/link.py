@@ -10,6 +10,7 @@ import itertools
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import assert_never
 
 from devstack.core.events import Exit as End
 from devstack.keeper import processes
@@ -322,14 +323,22 @@ class KeeperLink:
     async def _tell_notices(self, client: KeeperClient) -> None:
         while True:
             match await client.notices.get():
-                case LeftBehind(_, group, killed) if killed:
-                    self._notice(group, f"left behind and killed: {', '.join(killed)}")
-                case LogProblem(folder, _, problem, dropped) if problem is not None:
+                case LeftBehind(_, group, killed, still_there):
+                    if killed:
+                        self._notice(group, f"left behind and killed: {', '.join(killed)}")
+                    if still_there:
+                        names = ", ".join(still_there)
+                        self._notice(group, f"left behind, and cannot be killed: {names}")
+                case LogProblem(folder, _, problem, dropped):
+                    lost = f"({dropped} bytes lost)"
                     self._notice(
-                        "", f"cannot write logs in {folder}: {problem} ({dropped} bytes lost)"
+                        "",
+                        f"cannot write logs in {folder}: {problem} {lost}"
+                        if problem is not None
+                        else f"logs in {folder} are written again {lost}",
                     )
-                case _:
-                    continue
+                case unknown:
+                    assert_never(unknown)
 
 
 def _is_ending(run: Run) -> bool:
