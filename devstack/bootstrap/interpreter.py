@@ -19,6 +19,7 @@ _LOCKS = Path(__file__).parent / "locks"
 _LAYOUT = "1"
 """Raised when environments are filled in another way."""
 _ENTERED = "DEVSTACK_ENTERED"
+_entered_by = os.environ.pop(_ENTERED, "")  # at once: nothing we start is to have it
 """The process, which a start again keeps, and the interpreter it was started in."""
 
 
@@ -100,7 +101,7 @@ def enter(python: Path, arguments: Sequence[str]) -> NoReturn:
     Raises `BootstrapFailed`.
     """
     mark = f"{os.getpid()} {python}"
-    if os.environ.get(_ENTERED) == mark:
+    if _entered_by == mark:
         place = python.parent.parent
         raise BootstrapFailed(
             f"cannot use devstack's private environment {place}: its Python does not have its packages",

@@ -428,6 +428,8 @@ class Session:
     def _keep(self, state: State) -> None:
         engine, folders = self.engine, self.folders
         if not folders.state.is_dir():
+            if not self.file.parent.is_dir():
+                return  # the whole checkout is gone: what runs is ended by its id
             folders.make()
             self._jobs = {}
             self.snapshot.forget()

@@ -14,7 +14,7 @@ tell what goes on. Every `append` that returned while `problem` is None is in th
 Runs inside the keeper (`python3 -I -S`): standard library only, and nothing that is slow to import.
 """
 # pathlib is kept out of the keeper's imports
-# ruff: noqa: PTH103, PTH106, PTH108, PTH118, PTH120, PTH208
+# ruff: noqa: PTH103, PTH106, PTH108, PTH116, PTH118, PTH120, PTH208
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ class LogWriter:
 
     def _rotate(self) -> None:
         """Go on in a new segment. It exists before ROTATED is written, and nothing follows ROTATED."""
-        os.makedirs(self.folder, 0o700, exist_ok=True)  # somebody may have moved it away
+        _make_folder(self.folder)  # somebody may have moved it away
         data, index = self._open_segment(self.name, self._segment + 1)
         try:
             fcntl.flock(index, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -244,7 +244,7 @@ class LogWriter:
 
     def _open(self) -> None:
         """Open the newest segment of the first name that nobody writes, and go on at its end."""
-        os.makedirs(self.folder, 0o700, exist_ok=True)
+        _make_folder(self.folder)
         copies = 1
         while True:
             name = self._wanted_name if copies == 1 else f"{self._wanted_name}+{copies}"
@@ -451,6 +451,14 @@ def _segments(path: str) -> list[tuple[int, int, str, int]]:
             changed, size = found.get(key, (0, 0))
             found[key] = max(changed, status.st_mtime_ns), size + status.st_size
     return [(changed, size, name, number) for (name, number), (changed, size) in found.items()]
+
+
+def _make_folder(folder: str) -> None:
+    """Raises OSError; also where the checkout is gone that it was in, which must not come back."""
+    checkout, found, _ = folder.partition("/.devstack/")
+    if found:
+        os.stat(checkout)
+    os.makedirs(folder, 0o700, exist_ok=True)
 
 
 def _newest_segment(folder: str, name: str) -> int:

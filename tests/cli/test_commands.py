@@ -232,7 +232,9 @@ class TestARunningStack:
         assert stack.service("worker")["state"] == "stopped"
         stack.devstack("start", "worker")
         assert stack.service("worker")["state"] == "ready"
-        assert "it is a service, not a database" in stack.devstack("reset", "api", code=2).err
+        assert (
+            "it is a service, not a database" in stack.devstack("reset", "api", "--yes", code=2).err
+        )
 
     def test_j08_up_wait_ends_with_1_and_the_reasons(self, folder: Path) -> None:
         write_stack(

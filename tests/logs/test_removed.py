@@ -117,3 +117,24 @@ def test_more_than_is_held_back_is_told_as_lost(root: Path) -> None:
     assert texts(root)[-1] == b"last"
     assert log.dropped > 0
     assert log.dropped + sum(len(text) + 1 for text in texts(root)) == 1_000_005
+
+
+def test_a_checkout_that_was_removed_does_not_come_back(tmp_path: Path) -> None:
+    checkout = tmp_path / "shop"
+    checkout.mkdir()
+    folder = checkout / ".devstack" / "logs" / "orders" / "r1"
+    log = LogWriter(str(folder), "orders.1#1", rotate_bytes=100)
+    say(log, b"old\n", 10)
+    shutil.rmtree(checkout)
+
+    for number in range(40):  # more than a segment, so that the loss is noticed
+        say(log, b"said to nobody\n", 20 + 5 * number)
+
+    assert log.problem is not None
+    assert not checkout.exists()
+    shutil.rmtree(checkout, ignore_errors=True)
+    (checkout / ".devstack").mkdir(parents=True)
+    log.retry()
+    say(log, b"new\n", 400)
+    log.close()
+    assert texts(checkout / ".devstack" / "logs")[-1] == b"new"
