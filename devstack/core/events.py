@@ -54,9 +54,9 @@ class Attempts:
     """In a row."""
     retry_at: float = 0.0
     blocked: str = ""
-    """Why it will not be tried again."""
+    """Why it will not be tried again; forgotten with the next revision or `up`."""
     finished: bool = False
-    """It ended as it should and is not to be filled again."""
+    """It ended as it should and is not to be filled again (`restart: on-failure` and code 0)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,23 +65,16 @@ class Slot:
 
     started: int = 0
     """How many replicas it has had; the number in `orders.1#7`."""
-    failures: int = 0
-    """In a row."""
-    failed_revision: str | None = None
-    """The revision the failures belong to: another one starts afresh."""
-    retry_at: float = 0.0
-    last_exit: Exit | None = None
-    blocked: str = ""
-    """Why it will not be tried again; forgotten with the next revision or `up`."""
-    finished: bool = False
-    """It ended as it should and is not to be filled again (`restart: on-failure` and code 0)."""
+    newest: Attempts = Attempts()
+    """Of the desired revision; another one starts afresh."""
     older: Attempts = Attempts()
-    """The same of a revision that stands in while the desired one fails: each waits for its own."""
+    """Of a revision that stands in while the desired one fails: each waits for its own."""
+    last_exit: Exit | None = None
 
     def attempts(self, revision: str | None) -> Attempts:
         """How replicas of this revision fared here; a revision never tried starts afresh."""
-        if revision is not None and self.failed_revision == revision:
-            return Attempts(revision, self.failures, self.retry_at, self.blocked, self.finished)
+        if revision is not None and self.newest.revision == revision:
+            return self.newest
         return self.older if self.older.revision == revision else Attempts(revision)
 
 

@@ -88,14 +88,14 @@ def update_failure(state: State, name: str, now: float) -> str:
         return ""
     for index in range(1, max(1, state.wanted_count(name)) + 1):
         slot = known.slot(index)
-        if slot.failed_revision != wanted or slot.last_exit is None:
+        if slot.newest.revision != wanted or slot.last_exit is None:
             continue
         stands_in = any(r.is_current and r.revision != wanted for r in state.on_slot(name, index))
-        if slot.finished and (stands_in or ended_for_good(state, name)):
+        if slot.newest.finished and (stands_in or ended_for_good(state, name)):
             return ended_for_good(state, name) or f"{name} {ENDED}"
-        for_good = slot.blocked or slot.failures >= policy.CRASH_LOOP_FAILURES
+        for_good = slot.newest.blocked or slot.newest.failures >= policy.CRASH_LOOP_FAILURES
         if for_good or "not ready within" in slot.last_exit.message:
-            ended = slot.blocked or f"{name} {slot.last_exit}"
+            ended = slot.newest.blocked or f"{name} {slot.last_exit}"
             error = known.rollout_error
             newest = [f"{name}: newest source does not start: {error[1]}"] if error else []
             return "\n".join([*newest, ended, *slot.last_exit.tail])

@@ -143,7 +143,8 @@ def _word_when_none_is_ready(
     replicas: tuple[Replica, ...],
     now: float,
 ) -> Word:
-    slots = [known.slot(index) for index in range(1, state.wanted_count(service.name) + 1)]
+    count = state.wanted_count(service.name)
+    slots = [known.slot(index).newest for index in range(1, count + 1)]
     wanted = state.wanted_revision(service.name)
     if known.prepare_error is not None and known.prepare_error[0] == wanted:
         return Word.FAILED
@@ -185,7 +186,7 @@ def _reason(state: State, name: str, word: Word, holds: Iterable[Hold], now: flo
         return f"not ready within {overdue:g} s"
     slots = [known.slot(index) for index in range(1, state.wanted_count(name) + 1)]
     for slot in slots:
-        if slot.failures and slot.last_exit is not None:
+        if slot.newest.failures and slot.last_exit is not None:
             return f"the last replica {slot.last_exit}"
     return known.workload.error
 

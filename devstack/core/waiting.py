@@ -42,7 +42,9 @@ def _word_and_reason(state: State, name: str) -> tuple[Word, str]:
         error = known.prepare_error
         if error is not None and error[0] == state.wanted_revision(name):
             return word, error[1]
-        return word, next((slot.blocked for slot in failed if slot.blocked), known.workload.error)
+        return word, next(
+            (slot.newest.blocked for slot in failed if slot.newest.blocked), known.workload.error
+        )
     missing = missing_dependency(state, service)
     if missing is not None and not any(r.is_current for r in state.replicas_of(name)):
         return Word.WAITING, f"waiting for {missing}"
@@ -54,4 +56,4 @@ def _word_and_reason(state: State, name: str) -> tuple[Word, str]:
 
 def _failed_slots(state: State, name: str) -> list[Slot]:
     slots = (state.of(name).slot(index) for index in range(1, state.wanted_count(name) + 1))
-    return [slot for slot in slots if slot.failures or slot.blocked]
+    return [slot for slot in slots if slot.newest.failures or slot.newest.blocked]

@@ -29,9 +29,9 @@ def explain(state: State, plan: Plan, name: str, now: float) -> tuple[str, ...]:
             word = service_word(state, dependency.service, now)
             lines.append(f"needs {dependency.service} ({dependency.condition}), which is {word}")
     for index, slot in sorted(state.of(name).slots.items()):
-        if slot.last_exit is None or not slot.failures:
+        if slot.last_exit is None or not slot.newest.failures:
             continue
-        times = "once" if slot.failures == 1 else f"{slot.failures} times in a row"
+        times = "once" if slot.newest.failures == 1 else f"{slot.newest.failures} times in a row"
         lines.append(f"{name}.{index} failed {times}; the last one {slot.last_exit}")
         lines += [f"  | {line}" for line in slot.last_exit.tail]
     lines += [f"warning: {warning}" for warning in view.warnings]

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from devstack.api.control import EnvLine, Outcome, Told, UpRequest
-from devstack.core.events import Exit, Slot
+from devstack.core.events import Attempts, Exit, Slot
 from devstack.core.model import (
     Endpoint,
     FakeProgram,
@@ -69,7 +69,11 @@ def running_state() -> State:
             "db": ServiceState(
                 desired="def",
                 slots={
-                    1: Slot(started=1, failures=1, last_exit=Exit(code=3, wall=1_760_000_001.0))
+                    1: Slot(
+                        started=1,
+                        newest=Attempts(failures=1),
+                        last_exit=Exit(code=3, wall=1_760_000_001.0),
+                    )
                 },
             ),
         },

@@ -75,7 +75,7 @@ def test_b02_crashes_further_apart_than_the_longest_wait_are_still_in_a_row() ->
         core.wait(45)
     core.spawned("worker.1#6")
 
-    assert core.state.of("worker").slot(1).failures == 5
+    assert core.state.of("worker").slot(1).newest.failures == 5
 
 
 def test_ten_seconds_of_being_ready_make_good_for_earlier_failures() -> None:
@@ -85,13 +85,13 @@ def test_ten_seconds_of_being_ready_make_good_for_earlier_failures() -> None:
     core.start("worker.1#2")
     core.wait(9.9)
     core.exited("worker.1#2", 1)
-    assert core.state.of("worker").slot(1).failures == 2
+    assert core.state.of("worker").slot(1).newest.failures == 2
 
     core.wait(1)
     core.start("worker.1#3")
     core.wait(10)
     core.exited("worker.1#3", 1)
-    assert core.state.of("worker").slot(1).failures == 1
+    assert core.state.of("worker").slot(1).newest.failures == 1
 
 
 def test_a_good_life_counts_even_if_it_was_not_ready_any_more_when_it_ended() -> None:
@@ -104,7 +104,7 @@ def test_a_good_life_counts_even_if_it_was_not_ready_any_more_when_it_ended() ->
     core.wait(1)
     core.exited("worker.1#2", 1)
 
-    assert core.state.of("worker").slot(1).failures == 1
+    assert core.state.of("worker").slot(1).newest.failures == 1
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_failed_liveness_stops_the_replica_and_counts_as_its_failure_whatever_it
         "fail worker.1#1: liveness probe failed: no answer"
     ]
     core.exited("worker.1#1", 0)
-    assert core.state.of("worker").slot(1).failures == 1
+    assert core.state.of("worker").slot(1).newest.failures == 1
     assert core.wait(0.5) == ["start worker.1#2"]
 
 
@@ -190,7 +190,7 @@ def test_a_replica_on_its_way_out_may_end_by_itself(code: int) -> None:
     core.record(e.ReplicaExited("worker.2#1", e.Exit(code)))
 
     slot = core.state.of("worker").slot(2)
-    assert (slot.failures, slot.finished) == (0, False)
+    assert (slot.newest.failures, slot.newest.finished) == (0, False)
 
 
 def test_a_new_revision_starts_afresh() -> None:
@@ -202,7 +202,7 @@ def test_a_new_revision_starts_afresh() -> None:
     core.tell(e.SourceChanged("worker", "source-2"))
 
     assert core.prepared("worker") == ["start worker.1#5"]
-    assert core.state.of("worker").slot(1).failures == 0
+    assert core.state.of("worker").slot(1).newest.failures == 0
 
 
 def test_b01_a_program_that_changes_its_own_source_and_crashes_waits_longer_each_time() -> None:
@@ -225,7 +225,7 @@ def test_b01_a_program_that_changes_its_own_source_and_crashes_waits_longer_each
     assert service_word(core.state, "worker", core.now) is Word.CRASH_LOOP
     core.tell(e.SourceChanged("worker", "edited"))
     core.prepared("worker")
-    assert core.state.of("worker").slot(1).failures == 0
+    assert core.state.of("worker").slot(1).newest.failures == 0
 
 
 def test_the_reason_has_the_place_and_the_last_words() -> None:

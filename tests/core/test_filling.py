@@ -323,7 +323,7 @@ def test_what_was_lost_with_its_keeper_is_no_failure() -> None:
 
     lost = e.ReplicaExited("worker.1#1", e.Exit(None, 9), is_loss=True)
     assert core.tell(lost) == ["start worker.1#2"]
-    assert core.state.of("worker").slot(1).failures == 0
+    assert core.state.of("worker").slot(1).newest.failures == 0
 
 
 def test_a_service_that_left_the_file_ends_and_its_numbers_are_never_used_again() -> None:

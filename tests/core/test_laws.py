@@ -63,7 +63,7 @@ def test_what_a_snapshot_knew_and_what_runs_is_taken_over_without_an_op() -> Non
             good=revision,
             artifact=e.Artifact(revision),
             override_replicas=2,
-            slots=((1, e.Slot(4, 3, revision, last_exit=e.Exit(1))),),
+            slots=((1, e.Slot(4, e.Attempts(revision, 3), last_exit=e.Exit(1))),),
             replicas=(("worker.1#4", e.Standing(ready=True)),),
         )
     )
@@ -125,13 +125,13 @@ def test_a_crash_loop_goes_on_counting_under_a_new_controller() -> None:
             "worker",
             desired=revision,
             artifact=e.Artifact(revision),
-            slots=((1, e.Slot(4, 4, revision, last_exit=e.Exit(1))),),
+            slots=((1, e.Slot(4, e.Attempts(revision, 4), last_exit=e.Exit(1))),),
         )
     )
     later.spawned("worker.1#5")
     later.exited("worker.1#5", 1)
 
-    assert later.state.of("worker").slot(1).failures == 5
+    assert later.state.of("worker").slot(1).newest.failures == 5
 
 
 def test_a_cut_short_prepare_is_planned_again() -> None:

@@ -114,11 +114,11 @@ def test_failures_of_a_stand_in_and_of_the_newest_are_counted_apart() -> None:
         core.wait(core.plan.wake_at - core.now if core.plan.wake_at else 0)
     core.spawned("worker.1#5")
     core.exited("worker.1#5", 1)
-    assert core.state.of("worker").slot(1).failures == 4
+    assert core.state.of("worker").slot(1).newest.failures == 4
 
     core.exited("worker.1#1", 1)
     assert core.wait(0.5) == ["start worker.1#6"]
-    assert core.state.of("worker").slot(1).failures == 4
+    assert core.state.of("worker").slot(1).newest.failures == 4
     assert core.holds("worker") == ["newest source does not start: exited with code 1"]
 
 

@@ -130,7 +130,7 @@ def test_a_crash_loop_is_one_and_goes_on_being_tried() -> None:
         async with running() as bench:
             bench.apply(worker(program=FakeProgram("exit_after=0 code=3")))
 
-            state = await bench.until(lambda s: s.of("worker").slot(1).failures == 2)
+            state = await bench.until(lambda s: s.of("worker").slot(1).newest.failures == 2)
             assert service_word(state, "worker", bench.controller.journal.last) is not Word.READY
             assert str(state.of("worker").slot(1).last_exit) == "exited with code 3"
 
@@ -190,7 +190,7 @@ def test_what_cannot_be_prepared_or_started_fails_with_its_sentence() -> None:
             state = await bench.until(
                 lambda s: (
                     s.of("broken").prepare_error is not None
-                    and bool(s.of("missing").slot(1).blocked)
+                    and bool(s.of("missing").slot(1).newest.blocked)
                     and s.of("cloud").workload.blocked
                 )
             )
@@ -225,7 +225,7 @@ class NeverConfirmed:
 
     async def confirm(self, replica: str, pid: int) -> tuple[GatewayShape, tuple[str, ...]]:
         del pid
-        await self._bench.until(lambda s: s.of(GATEWAY).slot(1).failures == 1)
+        await self._bench.until(lambda s: s.of(GATEWAY).slot(1).newest.failures == 1)
         if replica.endswith("#1"):
             raise GatewayFailed("it ended")
         return GatewayShape(), ()

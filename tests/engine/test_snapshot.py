@@ -108,7 +108,7 @@ def test_what_is_kept_comes_back_through_reduce(tmp_path: Path) -> None:
 
     web = before.of("web")
     assert None not in (web.good, web.desired, web.prepare_error, web.rollout_error)
-    assert web.slot(2).blocked == "no such program"
+    assert web.slot(2).newest.blocked == "no such program"
     assert web.slot(2).older.retry_at > 12.25
     for name in ("web", "db"):
         kept = replace(state.of(name), source=before.of(name).source, standings={})
@@ -189,8 +189,8 @@ def whole(tmp_path: Path) -> bytes:
         b"[]",
         b"7",
         b"{}",
-        b'{"schema": 3, "boot_id": "boot-1", "run": "run-1", "services": []}',
-        b'{"schema": 3, "boot_id": "boot-1", "run": "run-1", "services": {"web": 3}}',
+        b'{"schema": 4, "boot_id": "boot-1", "run": "run-1", "services": []}',
+        b'{"schema": 4, "boot_id": "boot-1", "run": "run-1", "services": {"web": 3}}',
     ],
 )
 def test_i04_garbage_is_set_aside_and_nothing_is_restored(tmp_path: Path, garbage: bytes) -> None:

@@ -62,7 +62,7 @@ def set_override(state: State, name: str, override: Override) -> State:
 def forget_failures(service: ServiceState) -> ServiceState:
     """A person asked again: whatever was given up is tried anew, at once."""
     slots = {
-        index: replace(slot, failures=0, retry_at=0.0, blocked="", finished=False, older=Attempts())
+        index: replace(slot, newest=Attempts(slot.newest.revision), older=Attempts())
         for index, slot in service.slots.items()
     }
     workload = replace(service.workload, failures=0, retry_at=0.0, error="", blocked=False)

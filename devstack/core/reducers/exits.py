@@ -107,21 +107,11 @@ def _record(state: State, replica: Replica, attempts: Attempts, exit_: e.Exit) -
     service = state.of(replica.service)
     slot = replace(service.slot(replica.slot), last_exit=exit_)
     if service.desired is not None and replica.revision != service.desired:
-        if slot.failed_revision == replica.revision:
-            slot = replace(
-                slot, failed_revision=None, failures=0, retry_at=0.0, blocked="", finished=False
-            )
-        slot = replace(slot, older=attempts)
+        newest = slot.newest if slot.newest.revision != replica.revision else Attempts()
+        slot = replace(slot, newest=newest, older=attempts)
     else:
-        slot = replace(
-            slot,
-            failed_revision=attempts.revision,
-            failures=attempts.failures,
-            retry_at=attempts.retry_at,
-            blocked=attempts.blocked,
-            finished=attempts.finished,
-            older=slot.older if slot.older.revision != replica.revision else Attempts(),
-        )
+        older = slot.older if slot.older.revision != replica.revision else Attempts()
+        slot = replace(slot, newest=attempts, older=older)
     return edit_service(state, replica.service, slots={**service.slots, replica.slot: slot})
 
 

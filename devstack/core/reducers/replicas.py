@@ -5,6 +5,7 @@ from typing import Any
 
 from devstack.core import events as e
 from devstack.core import policy
+from devstack.core.events import Attempts
 from devstack.core.reducers.edit import (
     add_warning,
     edit_replica,
@@ -23,11 +24,11 @@ from devstack.core.state import (
 def replica_start_requested(state: State, event: e.ReplicaStartRequested) -> State:
     slot = state.of(event.service).slot(event.slot)
     fresh: dict[str, Any] = {}
-    if event.revision == state.of(event.service).desired != slot.failed_revision:
-        fresh = {"failures": 0, "failed_revision": None, "blocked": "", "finished": False}
-        if slot.failed_revision is not None:
+    if event.revision == state.of(event.service).desired != slot.newest.revision:
+        fresh = {"newest": Attempts()}
+        if slot.newest.revision is not None:
             # it may stand in again while the new one fails, and waits for its own
-            fresh["older"] = slot.attempts(slot.failed_revision)
+            fresh["older"] = slot.newest
     state = edit_slot(state, event.service, event.slot, started=slot.started + 1, **fresh)
     replica = Replica(
         id=event.replica,
@@ -150,9 +151,10 @@ def _reset_after_good_life(state: State, replica: Replica, at: float) -> State:
     if replica.slot is None or ready_at is None:
         return state
     slot = state.of(replica.service).slot(replica.slot)
-    if at - ready_at < policy.RESET_AFTER_READY_SECONDS or slot.failed_revision != replica.revision:
+    if at - ready_at < policy.RESET_AFTER_READY_SECONDS or slot.newest.revision != replica.revision:
         return state
-    return edit_slot(state, replica.service, replica.slot, failures=0)
+    newest = replace(slot.newest, failures=0)
+    return edit_slot(state, replica.service, replica.slot, newest=newest)
 
 
 def replica_listens(state: State, event: e.ReplicaListens) -> State:

@@ -46,8 +46,10 @@ def _carry_failures(state: State, name: str) -> State:
     known, revision = state.of(name), state.wanted_revision(name)
     running = {r.slot for r in state.replicas_of(name) if r.is_current and r.spawned}
     slots = {
-        index: replace(slot, failed_revision=revision, blocked="", finished=False)
-        if slot.failures and index not in running
+        index: replace(
+            slot, newest=replace(slot.newest, revision=revision, blocked="", finished=False)
+        )
+        if slot.newest.failures and index not in running
         else slot
         for index, slot in known.slots.items()
     }
