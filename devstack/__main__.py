@@ -23,6 +23,7 @@ def command() -> NoReturn:
     The interpreter is not taken apart at the end, which takes 30 ms with all that `up` has loaded:
     nothing of ours waits for it.
     """
+    _open_what_is_closed()
     code = main()
     for stream in (sys.stdout, sys.stderr):
         try:
@@ -30,6 +31,14 @@ def command() -> NoReturn:
         except OSError:
             code = code or 1  # a full disk; whoever closed the pipe was dealt with before
     os._exit(code)
+
+
+def _open_what_is_closed() -> None:
+    """Started with `>&-` a stream is None, and the next file that is opened would take its number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115 - for the life of the process
 
 
 def main() -> int:

@@ -1,8 +1,8 @@
 """`python -m devstack.controller --file PATH [--adopt]`: one stack's controller process.
 
 Takes the stack's lock, serves the control socket, and looks after the stack until it is down. With
-`--adopt` (the keeper starts it so when an earlier controller died) it loads the file and takes over
-what runs without being asked.
+`--adopt` (the keeper starts it so when an earlier controller died) it reads from its standard input
+what that one had applied, and takes over what runs without being asked.
 
 Its modules take longer to load than a keeper to start. So lock and keeper come first, and everything
 else (`engine.life`) is imported while the keeper starts.

@@ -87,8 +87,8 @@ def injected(service: Service, stack: Stack, lookup: Lookup) -> list[tuple[str, 
     ]
     databases = []
     for dependency in service.depends_on:
-        target = stack.services[dependency.service]
-        if not target.endpoints:
+        target = stack.services.get(dependency.service)
+        if target is None or not target.endpoints:  # None: a definition older than this stack
             continue
         origin = f"injected ({target.name})"
         prefix = variable_prefix(target.name)

@@ -1,4 +1,4 @@
-"""What happened, as one line for people: for `up`, the dashboard's history and the snapshot.
+"""What happened, as one line for people: for `up`, `why` and what is kept of it.
 
 Not every event is worth a line; those that are use the words of `status`.
 """

@@ -253,8 +253,18 @@ class AddressBook:
         return self._stack
 
     def listen(self, name: str, endpoint: Endpoint) -> Listen:
-        """The literal address an endpoint is dialled at on this machine."""
-        return self._listens[_key(name, endpoint, self._current.services[name])]
+        """The literal address an endpoint is dialled at on this machine. Raises `UnknownReference`."""
+        listen = self._listens.get(_key(name, endpoint, self._service(name)))
+        if listen is None:
+            raise UnknownReference(f"{name} has no endpoint {endpoint.name} any more")
+        return listen
+
+    def _service(self, name: str) -> Service:
+        """Whoever looks up may have been started with a stack in which it was still there."""
+        service = self._current.services.get(name)
+        if service is None:
+            raise UnknownReference(f"{name} is no longer in the stack file")
+        return service
 
     def resolve(self, name: str, endpoint: Endpoint, consumer: Consumer) -> Address:
         """Where `consumer` dials an endpoint."""
@@ -270,7 +280,7 @@ class AddressBook:
 
         A port that is elsewhere (fixed beside others, or fallen back) is dialled by number.
         """
-        service = self._current.services[name]
+        service = self._service(name)
         addresses = [self.listen(name, endpoint).address for endpoint in service.endpoints]
         return next((address for address in addresses if address != LOOPBACK), LOOPBACK)
 
@@ -333,11 +343,11 @@ class AddressBook:
     ) -> str:
         """The text of a reference in a replica of `me` whose own ports are `ports`.
 
-        Raises `UnknownReference` when the target has no such field.
+        Raises `UnknownReference` when there is no such target, or it has no such field.
         """
         if reference.service == "self":
             return self._own(reference, me, ports)
-        service = self._current.services[reference.service]
+        service = self._service(reference.service)
         if reference.field in ("user", "password", "database", "dsn") and not service.is_engine:
             raise UnknownReference(f"{reference} asks a {service.kind} for a {reference.field}")
         match reference.field:

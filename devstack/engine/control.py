@@ -11,6 +11,7 @@ from pathlib import Path
 from devstack.api.control import EnvLine, Outcome, Told, UpRequest
 from devstack.core import events as e
 from devstack.core import policy
+from devstack.core.blame import refusal
 from devstack.core.env import masked
 from devstack.core.model import Kind, RuntimeName
 from devstack.core.ops import Plan
@@ -186,7 +187,7 @@ class StackControl:
     async def down(self, *, volumes: bool) -> Outcome:
         """See `Control.down`."""
         session = self._session
-        if not session.began.is_set():
+        if not await self._has_begun():
             session.ended.set()
             return Outcome(0, ("nothing was running",))
         count = len({r.service for r in self.state.replicas.values()})
@@ -195,8 +196,19 @@ class StackControl:
         await session.ended.wait()
         lines = [f"stopped {count} {'service' if count == 1 else 'services'}"]
         if volumes:
-            lines += await asyncio.to_thread(self._remove_volumes)
+            try:
+                lines += await asyncio.to_thread(self._remove_volumes)
+            except OSError as error:
+                hint = "hint: see who owns that; devstack down --volumes goes on from there"
+                return Outcome(1, (*lines, f"cannot remove data: {refusal(error)}", hint))
         return Outcome(0, tuple(lines))
+
+    async def _has_begun(self) -> bool:
+        """Whether there is a stack to end; an `up` that is under way is seen to its end first."""
+        if not self._session.began.is_set():
+            async with self._up:
+                pass
+        return self._session.began.is_set()
 
     def _remove_volumes(self) -> list[str]:
         folder = self._session.folders.data
@@ -220,6 +232,7 @@ class StackControl:
     def kill_all(self) -> None:
         """See `Control.kill_all`."""
         if not self._session.began.is_set():
+            self._session.ended.set()  # its keeper ends whatever there is
             return
         if not self.state.closing:
             self._session.post(e.DownRequested("killed"))
@@ -239,10 +252,13 @@ class StackControl:
 
     def release_lease(self, *, lost: bool) -> None:
         """See `Control.release_lease`."""
-        if not self._session.began.is_set():
+        cause = "the terminal that held the stack is gone" if lost else "interrupted"
+        self._session.do(self._release(cause))
+
+    async def _release(self, cause: str) -> None:
+        if not await self._has_begun():
             self._session.ended.set()
         elif not self.state.closing:
-            cause = "the terminal that held the stack is gone" if lost else "interrupted"
             self._session.post(e.DownRequested(cause))
 
     def detach(self) -> None:
@@ -272,7 +288,7 @@ class StackControl:
             service,
             lambda state: state.wanted_count(service) == count and is_scaled(state, service),
             timeout_seconds,
-            scale_failure,
+            scale_failure if count else _never,  # what does not start can be scaled to nothing
         )
         return outcome if not outcome.ok else Outcome(0, (f"{service}: {count} serving",))
 
@@ -346,7 +362,16 @@ class StackControl:
         if not stopped.ok:
             return stopped
         folder = self._session.folders.data / database
-        await asyncio.to_thread(remove_data, folder)
+        try:
+            await asyncio.to_thread(remove_data, folder)
+        except OSError as error:
+            return Outcome(
+                1,
+                (
+                    f"cannot remove the data of {database}: {refusal(error)}",
+                    f"hint: {database} is stopped; see who owns that, then: devstack reset {database}",
+                ),
+            )
         self._session.engine.servers.forget(database)
         self._session.post(e.DataReset(database))
         if was_stopped:

@@ -24,7 +24,7 @@ class History:
         self._path = path
         self._boot_id = boot_id
         self._lines: deque[tuple[float, str | None, str, str]] = deque(maxlen=KEPT_LINES)
-        self._new: list[tuple[float, str | None, str, str]] = []
+        self._unwritten = 0
         self._in_file = _NEVER
         """How many lines the file has; it is written anew where that is not known."""
 
@@ -36,23 +36,26 @@ class History:
 
     def add(self, line: Line, wall: float) -> None:
         """Keep a line of what happened."""
-        entry = (wall, line.service, line.text, line.tone.value)
-        self._lines.append(entry)
-        self._new.append(entry)
+        self._lines.append((wall, line.service, line.text, line.tone.value))
+        self._unwritten = min(self._unwritten + 1, KEPT_LINES)
 
     def write(self) -> None:
         """Bring the file up to date. Raises OSError; what could not be written is tried again."""
-        if not self._new:
+        if not self._unwritten:
             return
-        if self._in_file == _NEVER or self._in_file + len(self._new) > 2 * KEPT_LINES:
+        in_file, self._in_file = (
+            self._in_file,
+            _NEVER,
+        )  # where this fails, part may have been written
+        if in_file == _NEVER or in_file + self._unwritten > 2 * KEPT_LINES:
             temporary = self._path.with_suffix(".tmp")
             _write(temporary, [[self._boot_id], *self._lines], os.O_TRUNC)
             temporary.replace(self._path)
             self._in_file = len(self._lines)
         else:
-            _write(self._path, self._new, os.O_APPEND)
-            self._in_file += len(self._new)
-        self._new.clear()
+            _write(self._path, list(self._lines)[-self._unwritten :], os.O_APPEND)
+            self._in_file = in_file + self._unwritten
+        self._unwritten = 0
 
     def read(self) -> None:
         """Take over what an earlier controller of this boot told."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
+from typing import Any
 
 from devstack.core.policy import MOST_ADDRESSES, PORTS_PER_SLOT
 
@@ -34,6 +35,8 @@ _KEPT: dict[str, type | tuple[type, ...]] = {
     "first_port": int,
 }
 """What is written, and as what it must be read."""
+_VALUES: dict[str, type] = {"hosts": int, "ports": list, "dialled": int, "passwords": str}
+"""And what is in it."""
 
 
 @dataclass(slots=True)
@@ -158,11 +161,20 @@ def read(path: Path) -> Identity | None:
     try:
         raw = json.loads(path.read_text())
         known = {name: raw[name] for name in _KEPT if name in raw}
-        if known["network"] and all(isinstance(v, _KEPT[name]) for name, v in known.items()):
+        if known["network"] and all(_is_as_written(name, value) for name, value in known.items()):
             return Identity(**known)
     except (ValueError, TypeError, KeyError):
         pass
     return None
+
+
+def _is_as_written(name: str, value: Any) -> bool:
+    if name not in _VALUES or not isinstance(value, dict):
+        return isinstance(value, _KEPT[name])
+    inner = [port for ports in value.values() for port in ports] if name == "ports" else []
+    return all(isinstance(each, _VALUES[name]) for each in value.values()) and all(
+        isinstance(port, int) for port in inner
+    )
 
 
 def save(identity: Identity, path: Path) -> None:

@@ -45,6 +45,8 @@ async def _live(
                 await server.close()
             for task in (living, ended):
                 task.cancel()
+            await asyncio.wait({living})
+            await session.abandon()
     except* SocketTaken as group:
         log.error("%s", group.exceptions[0])
         code = LOCK_HELD
@@ -59,6 +61,7 @@ async def _adopt(control: StackControl, session: Session) -> None:
         log.error("cannot take over what runs: %s; devstack up does", error)
         session.ended.set()
         return
+    session.inherit(legacy)
     outcome = await control.adopt(UpRequest(legacy.stack, dict(os.environ), legacy.offline))
     if not outcome.ok:
         log.error("%s", "\n".join(outcome.lines))

@@ -3,6 +3,7 @@
 An NGINX of the system is asked at every start: a package may bring or take a module at any time.
 """
 
+import contextlib
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -22,10 +23,11 @@ async def features_of(tool: Tool, cache: Path, steps: StepRunner) -> Features:
     known = _read(memory)
     if known is None:
         known = await probe_features(program, steps)
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        temporary = memory.with_suffix(".tmp")
-        temporary.write_text(json.dumps(asdict(known)))
-        temporary.replace(memory)
+        with contextlib.suppress(OSError):  # then it is asked again
+            memory.parent.mkdir(parents=True, exist_ok=True)
+            temporary = memory.with_suffix(".tmp")
+            temporary.write_text(json.dumps(asdict(known)))
+            temporary.replace(memory)
     return known
 
 
@@ -34,5 +36,5 @@ def _read(memory: Path) -> Features | None:
         raw = json.loads(memory.read_text())
         known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
         return Features(**known)
-    except (FileNotFoundError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError):
         return None

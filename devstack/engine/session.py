@@ -79,6 +79,8 @@ class Session:
         self._adopted: tuple[Recovered, ...] = ()
         self._adopted_shape: e.GatewayShape | None = None
         """What the adopted NGINX has loaded, where that is known."""
+        self._found_keeper = False
+        """The keeper was there before this controller, with whatever it runs."""
         self._is_asked_for = False
         """What runs is adopted because a person ran `up`, not because its controller was lost."""
         self._knows_ready = False
@@ -141,6 +143,7 @@ class Session:
         engine.link.on_lost = self._keeper_lost
         engine.link.on_found = self._keeper_found
         was_there = await engine.link.open(may_start=may_start)
+        self._found_keeper = was_there
         self._is_asked_for = was_there and may_start
         engine.book.names = engine.link.client.capabilities.hosts and sys.platform == "linux"
         self._engine = engine
@@ -151,11 +154,30 @@ class Session:
             engine.book.recall()
         self.opened.set()
 
+    def inherit(self, legacy: "Legacy") -> None:
+        """What an earlier controller left is left on, should this one be lost before it has begun."""
+        self.stack, self._offline = legacy.stack, legacy.offline
+
+    async def abandon(self) -> None:
+        """End the keeper that was started for an `up` which came to nothing; another one's goes on."""
+        if (
+            self.is_open
+            and not self.began.is_set()
+            and not self._leaving
+            and not self._found_keeper
+        ):
+            with contextlib.suppress(KeeperUnreachable, KeeperRefused):
+                await self.engine.link.client.shutdown()
+
     async def _greet_keeper(self, client: KeeperClient) -> None:
         """Tell a keeper what to do when this controller is lost.
 
-        Once the stack is on its way down it ends without us too: a next controller would start it again.
+        Nothing before there is a stack: a new keeper ends with us, and to one that was there an earlier
+        controller has left what the next one needs. Once the stack is on its way down it ends without
+        us too: a next controller would start it again.
         """
+        if self.stack is None:
+            return
         if self.is_detached and not self.state.closing:
             await client.mode("detached", self._respawn())
         else:
@@ -212,7 +234,8 @@ class Session:
         engine.surroundings.environment = self.environment
         engine.book.assign(stack)
         engine.surroundings.stack = stack
-        identities.save(engine.identity, self.folders.identity)
+        with contextlib.suppress(OSError):  # told, and tried again, whenever this settles
+            identities.save(engine.identity, self.folders.identity)
         self.stack = stack
         self._is_news.set()
         self.post(e.StackApplied(stack, sources))
@@ -258,7 +281,7 @@ class Session:
             recovery = await engine.runtime.recover()
         except RuntimeUnavailable:
             recovery = Recovery()  # the keeper died, and with it all that ran
-        self._adopt_replicas(recovery, stack)
+        self._adopt_replicas(recovery, stack, {restored.service: restored for restored in known})
         self._knows_ready = bool(known)
         for found in recovery.running:
             if found.service == GATEWAY and GATEWAY in stack.services:
@@ -274,7 +297,7 @@ class Session:
             self._adopted_shape = await self.engine.nginx.adopt(
                 stack, found.revision, found.replica, found.pid
             )
-        except CannotLaunch as error:
+        except (CannotLaunch, OSError) as error:
             self.post(e.Noted(f"cannot look after the running NGINX: {error}", GATEWAY))
             grace_seconds = stack.service(GATEWAY).stop.grace_seconds
             await self.engine.link.stop(found.replica, signal.SIGTERM, grace_seconds)
@@ -283,7 +306,9 @@ class Session:
             # before anything is planned: what leaves must leave the routing table first
             self.post(e.GatewayLoaded(self._adopted_shape))
 
-    def _adopt_replicas(self, recovery: Recovery, stack: Stack) -> None:
+    def _adopt_replicas(
+        self, recovery: Recovery, stack: Stack, known: Mapping[str, e.Restored]
+    ) -> None:
         engine = self.engine
         for found in recovery.running:
             service = stack.services.get(found.service)
@@ -296,7 +321,7 @@ class Session:
             self.post(adopted(found))
         for ended in recovery.ended:
             service = stack.services.get(ended.replica.service)
-            if service is not None:
+            if service is not None and not _is_recorded(ended.replica, known.get(service.name)):
                 self.post(adopted(ended.replica))
                 engine.operations.tell_end(service.runtime, ended.end, self.post)
         if self._is_asked_for:
@@ -393,10 +418,6 @@ class Session:
         self._leaving = True
         self.ended.set()
 
-    @property
-    def is_leaving(self) -> bool:
-        return self._leaving
-
     # ── watching ──────────────────────────────────────────────────────────────────────────────
 
     def _on_event(self, before: State, event: e.Event, after: State) -> None:
@@ -441,11 +462,13 @@ class Session:
         if completed != self._jobs:
             write_jobs(folders.jobs, completed)
             self._jobs = completed
-        if not state.closing:
-            self.snapshot.write(state, engine.link.run_id)
-            self.history.write()
-            for runtime in engine.operations.replicas.values():
-                runtime.acknowledge()
+        if state.closing:
+            self.snapshot.forget()  # nobody follows a controller that is lost on the way down
+            return
+        self.snapshot.write(state, engine.link.run_id)
+        for runtime in engine.operations.replicas.values():
+            runtime.acknowledge()
+        self.history.write()
 
     def _notice(self, service: str, text: str) -> None:
         if self.controller is not None:
@@ -460,6 +483,17 @@ class Session:
     def tell(self, text: str, tone: Tone = Tone.INFO) -> None:
         """Tell whoever follows one line about the whole stack."""
         self.board.tell(Line(None, text, tone))
+
+
+def _is_recorded(ended: Recovered, known: e.Restored | None) -> bool:
+    """Whether the end of a replica is in the snapshot already, though the keeper was not told so.
+
+    The snapshot has every replica whose start was intended and whose end was not recorded.
+    """
+    if known is None or ended.replica in dict(known.replicas):
+        return False
+    started = dict(known.slots).get(ended.slot or 0, e.Slot()).started
+    return int(ended.replica.rpartition("#")[2] or 0) <= started
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,7 +122,10 @@ class StackSurroundings:
 
     def listen(self, name: str, endpoint: Endpoint) -> Listen:
         """See `Surroundings.listen`."""
-        return self.book.listen(name, endpoint)
+        try:
+            return self.book.listen(name, endpoint)
+        except UnknownReference as error:
+            raise CannotLaunch(f"cannot start {name}: {error}", permanent=False) from error
 
     def hosts_file(self) -> str | None:
         """See `Surroundings.hosts_file`."""

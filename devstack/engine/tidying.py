@@ -1,5 +1,6 @@
 """Frees what earlier revisions left on disk, once nothing runs from it or would be started from it."""
 
+import contextlib
 from collections.abc import Mapping
 
 from devstack.core.state import State
@@ -36,4 +37,5 @@ async def discard_unused(controller: Controller, sources: SourcePrograms) -> Non
     while True:
         state = await controller.until(is_due)
         done = revisions_in_use(state)
-        await sources.discard_unused(done)
+        with contextlib.suppress(OSError):  # tried again with the next revision
+            await sources.discard_unused(done)

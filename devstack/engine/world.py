@@ -73,14 +73,16 @@ class ProcessWorld:
     def query(self, service: Service, timeout_seconds: float) -> str:
         """See `ProbeWorld.query`."""
         assert isinstance(service.program, EngineProgram)
-        listen = self.surroundings.listen(service.name, service.endpoints[0])
         engine = ENGINES[service.program.engine]
         try:
+            listen = self.surroundings.listen(service.name, service.endpoints[0])
             engine.query(
                 self.surroundings.engine_spec(service), listen.address, listen.port, timeout_seconds
             )
         except NotReady as error:
             return error.reason
+        except CannotLaunch as error:
+            return str(error)
         return ""
 
     async def ask_gateway(self) -> str:

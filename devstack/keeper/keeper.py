@@ -413,23 +413,23 @@ class Keeper:
             return
         self._respawn_times.append(now)
         command = self._respawn
+        opened: list[int] = []
         try:
-            said = os.open(command.output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        except OSError:
-            said = os.open(os.devnull, os.O_WRONLY)
-        given = os.memfd_create("given")
-        os.write(given, command.given.encode("utf-8", "surrogateescape"))
-        stdin = f"/proc/self/fd/{given}"  # opened anew, so read from its beginning
-        program = spawn.Program(command.argv, command.env, command.cwd, stdin=stdin)
-        try:
+            said = _open_output(command.output)
+            opened.append(said)
+            given = os.memfd_create("given")
+            opened.append(given)
+            os.write(given, command.given.encode("utf-8", "surrogateescape"))
+            stdin = f"/proc/self/fd/{given}"  # opened anew, so read from its beginning
+            program = spawn.Program(command.argv, command.env, command.cwd, stdin=stdin)
             pid, report = spawn.start(program, None, self._around, said)
         except OSError as exc:
             note(f"cannot start a controller: {exc}")
             self._plan_controller(LOOK_SECONDS)
             return
         finally:
-            os.close(given)
-            os.close(said)
+            for descriptor in opened:
+                os.close(descriptor)
         self._respawned = pid
 
         def told(_: int) -> None:
@@ -557,3 +557,10 @@ class Keeper:
 
     def _tree_of(self, pid: int) -> list[Process]:
         return processes.tree(processes.everything(), [pid])
+
+
+def _open_output(path: str) -> int:
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    except OSError:
+        return os.open(os.devnull, os.O_WRONLY)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 
-PROTOCOL = 1
+PROTOCOL = 2
 LONGEST_LINE = 64 << 20
 """Well above the largest environment a kernel takes: E2BIG is the kernel's to say."""
 

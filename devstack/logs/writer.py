@@ -455,7 +455,7 @@ def _segments(path: str) -> list[tuple[int, int, str, int]]:
 
 def _make_folder(folder: str) -> None:
     """Raises OSError; also where the checkout is gone that it was in, which must not come back."""
-    checkout, found, _ = folder.partition("/.devstack/")
+    checkout, found, _ = folder.rpartition("/.devstack/")
     if found:
         os.stat(checkout)
     os.makedirs(folder, 0o700, exist_ok=True)

@@ -191,6 +191,14 @@ class TestWithoutAStack:
         assert stack.devstack("--version").out.startswith("devstack ")
 
 
+def test_a_command_whose_output_is_closed_does_its_work(stack: StackUnderTest) -> None:
+    shell = ["sh", "-c", 'exec "$@" >&- 2>&-', "sh", *stack.command("ls")]
+
+    assert (
+        subprocess.run(shell, cwd=stack.folder, env=stack.environment, check=False).returncode == 0
+    )
+
+
 class TestARunningStack:
     def test_listings_are_as_their_schemas_say(self, stack: StackUnderTest) -> None:
         stack.up()

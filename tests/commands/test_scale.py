@@ -1,6 +1,7 @@
 """`devstack scale`, `stop`, `start`, `restart` and what of them outlives what."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +15,7 @@ from tests.commands.kit import (
     speaker,
     until_state,
 )
-from tests.support.stacks import StackUnderTest, running, write_stack
+from tests.support.stacks import StackUnderTest, running, stack_in, write_stack
 
 STACK = """\
 name: village
@@ -157,6 +158,15 @@ def test_scaling_up_a_source_that_does_not_start_answers_why_and_the_old_ones_se
     village.devstack("restart", "alpha")
     assert village.service("alpha")["ready"] == 4
     village.devstack("scale", "alpha=file")
+
+
+def test_what_does_not_start_can_be_scaled_to_nothing(tmp_path: Path) -> None:
+    write_stack(tmp_path, f"services: {{bad: {{command: [{PYTHON}, -c, 'exit(1)']}}}}")
+    with stack_in(tmp_path) as stack:
+        stack.devstack("up", "-d", "--wait", code=1)
+
+        assert stack.devstack("scale", "bad=0").out == "bad: 0 serving\n"
+        assert stack.service("bad")["state"] == "stopped"
 
 
 def test_a_stopped_service_stays_down_until_it_is_started(village: StackUnderTest) -> None:

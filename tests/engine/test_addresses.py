@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from devstack.core.env import injected
 from devstack.core.events import GatewayShape
 from devstack.core.model import Condition, Dependency, Endpoint, Gateway, Scheme, Service
 from devstack.core.routes import Listen
@@ -344,6 +345,27 @@ def test_a_reference_to_what_is_not_there_says_what_is_missing(tmp_path: Path) -
     ):
         with pytest.raises(UnknownReference, match=words):
             lookup(book, text, me)
+
+
+def test_who_was_started_with_another_stack_asks_in_vain_for_what_has_left_it(
+    tmp_path: Path,
+) -> None:
+    cache = service("cache", MAIN)
+    web = service("web", MAIN, depends_on=(Dependency("cache", Condition.READY),))
+    book = book_of(tmp_path, identity_here())
+    book.assign(stack_of(web, cache))
+    book.assign(stack_of(service("web", MAIN)))
+
+    for ask in (
+        lambda: book.listen("cache", MAIN),
+        lambda: book.resolve("cache", MAIN, Consumer.VIEW),
+        lambda: lookup(book, "cache.url", web),
+    ):
+        with pytest.raises(UnknownReference, match="cache is no longer in the stack file"):
+            ask()
+    assert injected(web, stack_of(web), lambda _: "") == injected(
+        service("web", MAIN), stack_of(web), lambda _: ""
+    )
 
 
 def test_the_hosts_file_has_every_name_before_the_machines_own(tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
 """What happened lately outlives the controller that told it."""
 
+import shutil
 from pathlib import Path
+
+import pytest
 
 from devstack.core.tell import Line, Tone
 from devstack.engine.history import History
@@ -109,6 +112,25 @@ def test_i02_nothing_of_another_boot_is_taken_over(tmp_path: Path) -> None:
     history.write()
 
     assert read(path, "boot-2").lines() == []
+
+
+def test_what_could_not_be_written_is_there_once_when_it_can_be(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "history.jsonl"
+    path.parent.mkdir()
+    history = History(path, BOOT)
+    told(history, 0, 2)
+    history.write()
+    shutil.rmtree(path.parent)
+    path.parent.touch()
+    for number in range(2, 5000):
+        told(history, number, number + 1)
+    with pytest.raises(OSError, match="Not a directory"):
+        history.write()
+    path.parent.unlink()
+    path.parent.mkdir()
+    history.write()
+
+    assert texts(read(path)) == [f"line {n}" for n in range(4000, 5000)]
 
 
 def test_a_file_that_somebody_removed_is_whole_again_with_the_next_line(tmp_path: Path) -> None:

@@ -143,6 +143,30 @@ def test_i01_a_new_controller_takes_over_what_was_applied_whatever_became_of_the
         assert "s.1#2" in replicas(stack), "the next up looks at the files again"
 
 
+def test_i01_one_that_is_killed_while_it_takes_over_is_followed_by_one_that_does(
+    plain: StackUnderTest,
+) -> None:
+    plain.up()
+    pids = replicas(plain)
+    lock = Path(plain.places.controller_lock)
+    first = lock.read_text().strip()
+    os.kill(int(first), signal.SIGKILL)
+    second = eventually(
+        lambda: next((p for p in [lock.read_text().strip()] if p not in ("", first)), None), 10
+    )
+    assert second is not None
+    os.kill(int(second), signal.SIGKILL)  # it has the lock, and has not begun
+
+    def has_another() -> bool:
+        told = plain.devstack("status", "--json", code=None)
+        controllers = (int(first), int(second))
+        return told.code == 0 and json.loads(told.out)["controller"]["pid"] not in controllers
+
+    eventually(has_another, 20)
+    eventually(lambda: is_ready(plain), 20)
+    assert replicas(plain) == pids
+
+
 def test_i01_the_new_controller_has_the_environment_of_the_last_up(tmp_path: Path) -> None:
     folder = tmp_path / "tagged"
     folder.mkdir()

@@ -119,9 +119,10 @@ def test_more_than_is_held_back_is_told_as_lost(root: Path) -> None:
     assert log.dropped + sum(len(text) + 1 for text in texts(root)) == 1_000_005
 
 
-def test_a_checkout_that_was_removed_does_not_come_back(tmp_path: Path) -> None:
-    checkout = tmp_path / "shop"
-    checkout.mkdir()
+@pytest.mark.parametrize("place", ["shop", ".devstack/worktrees/shop"])
+def test_a_checkout_that_was_removed_does_not_come_back(tmp_path: Path, place: str) -> None:
+    checkout = tmp_path / place
+    checkout.mkdir(parents=True)
     folder = checkout / ".devstack" / "logs" / "orders" / "r1"
     log = LogWriter(str(folder), "orders.1#1", rotate_bytes=100)
     say(log, b"old\n", 10)

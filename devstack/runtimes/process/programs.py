@@ -49,7 +49,7 @@ class Surroundings(Protocol):
         ...
 
     def variables(self, service: Service, ports: Mapping[str, int]) -> tuple[Variable, ...]:
-        """The environment of a replica with these ports. Raises `UnknownReference`."""
+        """The environment of a replica with these ports. Raises `CannotLaunch`."""
         ...
 
     def resolve(
@@ -59,7 +59,7 @@ class Surroundings(Protocol):
         ...
 
     def listen(self, name: str, endpoint: Endpoint) -> Listen:
-        """The literal address an endpoint is dialled at."""
+        """The literal address an endpoint is dialled at. Raises `CannotLaunch`: it has none any more."""
         ...
 
     def hosts_file(self) -> str | None:

@@ -131,9 +131,10 @@ class ProcessRuntime:
         text = self.surroundings.hosts_file()
         if text is None:
             return
-        with contextlib.suppress(KeeperUnreachable):
+        with contextlib.suppress(KeeperUnreachable, KeeperRefused):
             for process in (await self.link.client.list()).processes:
-                rewrite_hosts(process.pid, text)
+                with contextlib.suppress(OSError):  # it ended, or has no room for more names
+                    rewrite_hosts(process.pid, text)
 
     async def stop(self, replica: str, stop: Stop) -> None:
         """See `ReplicaRuntime.stop`."""

@@ -34,7 +34,7 @@ from devstack.steps import StepFailed
 
 @dataclass(slots=True)
 class SourcePrograms:
-    """See the module's docstring. `state` keeps what was prepared across controllers."""
+    """See the module's docstring. What was prepared is kept across controllers, in `state/artifacts`."""
 
     surroundings: Surroundings
     settings: Settings
