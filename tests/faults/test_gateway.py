@@ -164,7 +164,12 @@ def test_f02_all_replicas_are_killed_under_requests_and_none_fails_once_one_is_r
         caller.done.set()
         thread.join()
     codes = {code for _, code, _ in caller.answers}
-    assert codes <= {200, 503}, [a for a in caller.answers if a[1] not in (200, 503)][:5]
+    # what was being answered when its replica died may break off, once NGINX has passed the head on
+    broken = [
+        (at - killed, code, why) for at, code, why in caller.answers if code not in (200, 503)
+    ]
+    assert len(broken) <= 1, broken
+    assert all("peer closed connection" in why and 0 <= at < 1 for at, _, why in broken), broken
     assert 503 in codes, "there was a time without any replica"
     for page in caller.pages:
         assert_is_waiting_page(page, "web")

@@ -70,9 +70,12 @@ def test_a04_a_daemon_ends_with_its_service_and_a_siblings_does_not(
                     key, f"{tag}-{key}", "child", "daemon", "bare", f"ready={tmp_path}/{key}"
                 )
                 await up(keeper, asked, tmp_path / key)
+            # the process between a daemon and its parent goes in a moment
+            await eventually_async(
+                lambda: all(len(with_tag(f"{tag}-{key}")) == 4 for key in ("a", "b"))
+            )
             ours = {found.pid for found in with_tag(f"{tag}-a")}
             theirs = {found.pid for found in with_tag(f"{tag}-b")}
-            assert len(ours) == len(theirs) == 4
             belonging = await keeper.descendants("a")
 
             asked_at = time.monotonic()

@@ -557,7 +557,8 @@ def test_i01_a_new_controller_finds_what_runs_and_what_ended_meanwhile(
             # a step means nothing without the controller that waited for it
             await eventually_async(lambda: not is_alive(step))
             # told again until it is recorded
-            assert (await found.engine.runtime.recover()).ended == recovery.ended
+            (again,) = (await found.engine.runtime.recover()).ended
+            assert (again.replica, again.end.exit.signal) == (was, signal.SIGKILL)
             found.engine.runtime.acknowledge()
             await nothing_to_recover(found.engine.runtime, runs=1)
 
