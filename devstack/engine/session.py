@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Coroutine, Mapping
@@ -22,12 +21,13 @@ from typing import Any, Self
 from devstack.bootstrap.interpreter import cache_folder, module_command
 from devstack.core import events as e
 from devstack.core.blame import refusal
-from devstack.core.model import GATEWAY, SourceProgram, Stack
+from devstack.core.model import SourceProgram, Stack
 from devstack.core.ops import Plan
 from devstack.core.plain import from_plain, to_plain
 from devstack.core.state import State
 from devstack.core.tell import Line, Tone, tell
 from devstack.engine import identity as identities
+from devstack.engine.adoption import Adoption
 from devstack.engine.assembly import Engine, assemble
 from devstack.engine.board import Board
 from devstack.engine.controller import Controller
@@ -40,11 +40,6 @@ from devstack.keeper.marks import boot_id
 from devstack.keeper.places import Places
 from devstack.keeper.starting import Starting
 from devstack.provision.tool import Settings
-from devstack.runtimes.base import Recovered, Recovery, RuntimeUnavailable
-from devstack.runtimes.process.programs import CannotLaunch
-
-ADOPTION_SECONDS = 1.5
-"""How long the routing table of an adopted gateway is left alone while replicas are asked anew."""
 
 
 class Session:
@@ -76,15 +71,11 @@ class Session:
         self._is_news = asyncio.Event()
         """Something changed that the keeper holds for the next controller."""
         self._engine: Engine | None = None
-        self._adopted: tuple[Recovered, ...] = ()
-        self._adopted_shape: e.GatewayShape | None = None
-        """What the adopted NGINX has loaded, where that is known."""
+        self._adoption: Adoption | None = None
         self._found_keeper = False
         """The keeper was there before this controller, with whatever it runs."""
         self._is_asked_for = False
         """What runs is adopted because a person ran `up`, not because its controller was lost."""
-        self._knows_ready = False
-        """Whether an earlier controller left word of which replicas were ready."""
         self.snapshot = Snapshot(self.folders.snapshot, boot_id())
         self.history = History(self.folders.history, boot_id())
         self._jobs: dict[str, list[str]] = {}
@@ -241,7 +232,9 @@ class Session:
         self.post(e.StackApplied(stack, sources))
         if is_first:
             self._recall_jobs(stack)
-            await self._adopt(stack, known)
+            assert self.controller is not None
+            self._adoption = Adoption(engine, self.controller, self.do)
+            await self._adoption.begin(stack, known, is_asked_for=self._is_asked_for)
         await engine.runtime.renew_names()
         self.began.set()
         # whoever waits next must not find the stack as it was before, and so settled
@@ -271,63 +264,6 @@ class Session:
                 self._jobs[name] = sorted(keys)
                 self.post(e.JobRecalled(name, tuple(keys)))
 
-    async def _adopt(self, stack: Stack, known: tuple[e.Restored, ...]) -> None:
-        """Turn snapshot and the keeper's list into events."""
-        engine = self.engine
-        for restored in known:
-            if restored.service in stack.services:
-                self.post(restored)
-        try:
-            recovery = await engine.runtime.recover()
-        except RuntimeUnavailable:
-            recovery = Recovery()  # the keeper died, and with it all that ran
-        self._adopt_replicas(recovery, stack, {restored.service: restored for restored in known})
-        self._knows_ready = bool(known)
-        for found in recovery.running:
-            if found.service == GATEWAY and GATEWAY in stack.services:
-                await self._adopt_gateway(found, stack)
-        self._adopted = recovery.running
-        if recovery.running:
-            count = len(recovery.running)
-            self.post(e.Noted(f"a new controller looks after {count} running replicas"))
-
-    async def _adopt_gateway(self, found: Recovered, stack: Stack) -> None:
-        assert found.pid is not None, "an NGINX of ours is a process"
-        try:
-            self._adopted_shape = await self.engine.nginx.adopt(
-                stack, found.revision, found.replica, found.pid
-            )
-        except (CannotLaunch, OSError) as error:
-            self.post(e.Noted(f"cannot look after the running NGINX: {error}", GATEWAY))
-            grace_seconds = stack.service(GATEWAY).stop.grace_seconds
-            await self.engine.link.stop(found.replica, signal.SIGTERM, grace_seconds)
-            return
-        if self._knows_ready and self._adopted_shape is not None:
-            # before anything is planned: what leaves must leave the routing table first
-            self.post(e.GatewayLoaded(self._adopted_shape))
-
-    def _adopt_replicas(
-        self, recovery: Recovery, stack: Stack, known: Mapping[str, e.Restored]
-    ) -> None:
-        engine = self.engine
-        for found in recovery.running:
-            service = stack.services.get(found.service)
-            if service is None:
-                # its service has left the file meanwhile: nobody would ever stop it
-                self.do(engine.link.stop(found.replica, signal.SIGTERM, 10.0))
-                continue
-            engine.runtime.remember(found, service)
-            engine.surroundings.hold_ports(found.replica, found.addresses)
-            self.post(adopted(found))
-        for ended in recovery.ended:
-            service = stack.services.get(ended.replica.service)
-            if service is not None and not _is_recorded(ended.replica, known.get(service.name)):
-                self.post(adopted(ended.replica))
-                engine.operations.tell_end(service.runtime, ended.end, self.post)
-        if self._is_asked_for:
-            # as any other `up`: what was given up is tried again
-            self.post(e.StackApplied(stack))
-
     # ── living ────────────────────────────────────────────────────────────────────────────────
 
     async def live(self) -> None:
@@ -352,7 +288,8 @@ class Session:
                 serving = tasks.create_task(self.engine.link.serve())
                 await self.began.wait()
                 tending = tasks.create_task(self.engine.nginx.tend())
-                adopting = tasks.create_task(self._finish_adoption())
+                assert self._adoption is not None
+                adopting = tasks.create_task(self._adoption.finish())
                 telling = tasks.create_task(self._tell_the_keeper())
                 tidying = tasks.create_task(discard_unused(self.controller, self.engine.sources))
                 await self.controller.run()
@@ -365,42 +302,6 @@ class Session:
         finally:
             self.board.close()
             self.ended.set()
-
-    async def _finish_adoption(self) -> None:
-        """Go on with adopted replicas; where it is not known which were ready, let them answer first.
-
-        Else their NGINX would be told at once that nobody is.
-        """
-        if not self._adopted:
-            return
-        assert self.controller is not None
-        await self.controller.until(lambda state: state.stack is not None)
-        names = {found.replica for found in self._adopted if found.service != GATEWAY}
-        gateways = [found for found in self._adopted if found.service == GATEWAY]
-        async with asyncio.TaskGroup() as tasks:
-            for found in self._adopted:
-                if found.replica in names:
-                    tasks.create_task(self._take_up(found))
-            if gateways and not self._knows_ready:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(ADOPTION_SECONDS):
-                        await self.controller.until(
-                            lambda state: all(
-                                r.ready for r in state.replicas.values() if r.id in names
-                            )
-                        )
-            for gateway in gateways:
-                replica = self.state.replicas.get(gateway.replica)
-                # one that was refused, or replaced meanwhile, says nothing of what is loaded
-                is_current = replica is not None and replica.is_current
-                if is_current and self._adopted_shape is not None and not self._knows_ready:
-                    self.post(e.GatewayLoaded(self._adopted_shape))
-                # as soon as it is ready it is told what has changed
-                tasks.create_task(self._take_up(gateway))
-
-    async def _take_up(self, found: Recovered) -> None:
-        if found.replica in self.state.replicas:  # else it ended meanwhile
-            await self.engine.operations.take_up(self.state, found, self.post)
 
     async def _tell_the_keeper(self) -> None:
         """Leave with the keeper, for ever, what a next controller has to know."""
@@ -485,17 +386,6 @@ class Session:
         self.board.tell(Line(None, text, tone))
 
 
-def _is_recorded(ended: Recovered, known: e.Restored | None) -> bool:
-    """Whether the end of a replica is in the snapshot already, though the keeper was not told so.
-
-    The snapshot has every replica whose start was intended and whose end was not recorded.
-    """
-    if known is None or ended.replica in dict(known.replicas):
-        return False
-    started = dict(known.slots).get(ended.slot or 0, e.Slot()).started
-    return int(ended.replica.rpartition("#")[2] or 0) <= started
-
-
 @dataclass(frozen=True, slots=True)
 class Legacy:
     """What a controller that was lost left for the next one, beyond the snapshot."""
@@ -510,20 +400,6 @@ class Legacy:
         if not isinstance(raw, dict) or not isinstance(raw.get("offline"), bool):
             raise ValueError("it is nothing that a controller left")
         return cls(from_plain(raw.get("stack"), Stack), raw["offline"])
-
-
-def adopted(found: Recovered) -> e.ReplicaAdopted:
-    """A replica of an earlier controller, as it is told."""
-    return e.ReplicaAdopted(
-        found.replica,
-        found.service,
-        found.slot,
-        found.revision,
-        found.pid,
-        found.addresses,
-        found.started_at,
-        found.is_stopping,
-    )
 
 
 def settings_of(environment: Mapping[str, str], *, offline: bool) -> Settings:
