@@ -18,7 +18,7 @@ from devstack.api.control import Control, Outcome, Told, UpRequest
 from devstack.api.feed import Feed
 from devstack.api.requests import BadRequest, Request
 from devstack.api.text import printable
-from devstack.core.model import Kind, Stack
+from devstack.core.model import GATEWAY, Kind, Stack
 from devstack.core.state import Phase
 
 USUAL_TIMEOUT_SECONDS: Final = 300.0
@@ -161,7 +161,8 @@ class Answers:
         status = listings.status(self.control)
         summary: dict[str, Any] = {
             "stack": status["stack"],
-            "gateway": self.control.gateway_url(),
+            # where it does not serve, somebody else may be the one who answers there
+            "gateway": self.control.gateway_url() if self.control.state.is_ready(GATEWAY) else None,
             "notes": list(self.control.notes()),
             "warnings": [
                 f"{service['name']}: {warning}"

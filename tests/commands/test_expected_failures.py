@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 from pathlib import Path
 
@@ -41,6 +42,23 @@ def test_a_database_with_a_flag_it_does_not_know_fails_with_its_own_words(tmp_pa
         file = stack.folder / "stack.yaml"
         file.write_text(file.read_text().replace("no_such=1", "work_mem=8MB"))
         stack.devstack("up", "-d", "--wait")
+
+
+def test_a_gateway_that_insists_on_a_port_that_is_taken_is_not_said_to_answer_there(
+    tmp_path: Path,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        text = f"gateway: {{port: {{fixed: {port}}}, routes: {{/: web}}}}\n"
+        services = f"services:\n  web: {{command: [{PYTHON}, speaker.py]}}\n"
+        folder = tmp_path / "taken"
+        folder.mkdir()
+        write_stack(folder, text + services, {"speaker.py": speaker()})
+        with stack_in(folder) as stack:
+            failed = stack.devstack("up", "-d", "--wait", code=1)
+
+            assert f"port {port} is in use by pid {os.getpid()}" in failed.err
+            assert "answers on" not in failed.out, failed.text
 
 
 def test_a_stack_whose_state_is_removed_serves_on_and_keeps_it_again(tmp_path: Path) -> None:

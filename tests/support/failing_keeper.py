@@ -21,7 +21,7 @@ def fail(*_: object) -> None:
 
 setattr(Children, "descendants", fail)  # noqa: B010 - a bug has no type
 if "BREAK_LAST_KILL" in os.environ:
-    setattr(Keeper, "_kill", fail)  # noqa: B010
+    setattr(Keeper, "_kill", fail)  # noqa: B010 - as above
 
 if __name__ == "__main__":
     sys.exit(main.main(sys.argv[1:]))
