@@ -212,6 +212,8 @@ def test_i01_a_controller_killed_on_the_way_down_is_not_followed_by_one_that_sta
         assert going.wait(20) != 0, "it cannot say that it is done"
         eventually(lambda: not crew.alive() and not processes.start_of(mule), 10)
         assert stack.devstack("status", code=3)
+        # wishes end with down, however it went on
+        assert not (folder / ".devstack" / "state" / "snapshot.json").exists()
 
 
 def test_i02_after_everything_was_killed_the_next_up_just_works(plain: StackUnderTest) -> None:
