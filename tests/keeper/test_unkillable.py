@@ -71,8 +71,8 @@ def named(tag: str, word: str) -> list[Found]:
 def test_the_others_get_their_second_and_the_last_command_runs_when_the_controller_is_lost(
     places: Places, tmp_path: Path, tag: str
 ) -> None:
-    said, done = tmp_path / "said", tmp_path / "done"
-    program = f"trap 'sleep 0.2; echo tidy > {said}; exit' TERM; while :; do sleep 0.01; done"
+    said, done, up = tmp_path / "said", tmp_path / "done", tmp_path / "up"
+    program = f"trap 'sleep 0.1; echo tidy > {said}; exit' TERM; echo > {up}; while :; do sleep 0.01; done"
 
     async def scenario() -> None:
         async with running_keeper(places) as keeper:
@@ -81,7 +81,7 @@ def test_the_others_get_their_second_and_the_last_command_runs_when_the_controll
             await keeper.on_loss(
                 Command(("sh", "-c", f"echo containers > {done}"), environment(), "/")
             )
-            await eventually_async(lambda: named(tag, "foreign"))
+            await eventually_async(lambda: named(tag, "foreign") and up.exists())
             warden = keeper.greeting.warden
             keeper.close()
             await eventually_async(lambda: not is_alive(warden))
