@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from bench.table import Row, median, spread
-from devstack.keeper.client import LogTarget
+from devstack.keeper.requests import LogTarget
 from tests.support.keepers import exit_of, make_places, running_keeper, spec
 
 LINES_A_SECOND = 100_000

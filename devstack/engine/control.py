@@ -31,7 +31,7 @@ from devstack.engine.session import Session
 from devstack.engine.waiting import wait_until
 from devstack.engine.why import explain, lately
 from devstack.engines.placement import remove_data, unprivileged_root
-from devstack.keeper.client import KeeperRefused, KeeperUnreachable, ProtocolMismatch
+from devstack.keeper.errors import KeeperRefused, KeeperUnreachable, ProtocolMismatch
 from devstack.runtimes.base import RuntimeUnavailable
 from devstack.runtimes.process.programs import CannotLaunch
 

@@ -41,7 +41,7 @@ from devstack.gateway.render import CannotRender
 from devstack.gateway.settings import GatewaySettings
 from devstack.gateway.table import TableUnreachable
 from devstack.gateway.wire import TableTooLarge
-from devstack.keeper.client import KeeperRefused, KeeperUnreachable
+from devstack.keeper.errors import KeeperRefused, KeeperUnreachable
 from devstack.provision import find_tool
 from devstack.provision.tool import Settings, Tool, ToolUnavailable
 from devstack.runtimes.base import PrepareFailed, RuntimeUnavailable, StartOrder

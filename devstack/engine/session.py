@@ -35,9 +35,11 @@ from devstack.engine.folders import Folders, read_jobs, write_jobs
 from devstack.engine.history import History
 from devstack.engine.snapshot import Snapshot
 from devstack.engine.tidying import discard_unused
-from devstack.keeper.client import Command, KeeperClient, KeeperRefused, KeeperUnreachable
+from devstack.keeper.client import KeeperClient
+from devstack.keeper.errors import KeeperRefused, KeeperUnreachable
 from devstack.keeper.marks import boot_id
 from devstack.keeper.places import Places
+from devstack.keeper.requests import Command
 from devstack.keeper.starting import Starting
 from devstack.provision.tool import Settings
 

@@ -10,7 +10,7 @@ from devstack.engine.gateway import NginxGateway
 from devstack.engine.surroundings import StackSurroundings
 from devstack.engines.base import NotReady
 from devstack.engines.registry import ENGINES
-from devstack.keeper.client import KeeperRefused, KeeperUnreachable, SpawnError
+from devstack.keeper.errors import KeeperRefused, KeeperUnreachable, SpawnError
 from devstack.logs.format import file_name
 from devstack.logs.segments import segment_numbers
 from devstack.runtimes.process.programs import CannotLaunch

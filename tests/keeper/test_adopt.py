@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from devstack.keeper.client import KeeperClient, KeeperRefused, LogTarget
+from devstack.keeper.client import KeeperClient
+from devstack.keeper.errors import KeeperRefused
 from devstack.keeper.places import Places
+from devstack.keeper.requests import LogTarget
 from tests.support.keepers import PYTHON, exit_of, running_keeper, spec
 from tests.support.processes import eventually_async, is_alive
 

@@ -15,19 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from devstack.keeper import client, protocol
-from devstack.keeper.client import (
-    KeeperClient,
-    KeeperRefused,
-    KeeperUnreachable,
-    LogTarget,
-    ProtocolMismatch,
-    SpawnError,
-    start_keeper,
-)
+from devstack.keeper import channel, protocol
+from devstack.keeper.client import KeeperClient
 from devstack.keeper.connections import Listener
+from devstack.keeper.errors import KeeperRefused, KeeperUnreachable, ProtocolMismatch, SpawnError
+from devstack.keeper.launch import start_keeper
 from devstack.keeper.loop import Loop
 from devstack.keeper.places import Places
+from devstack.keeper.requests import LogTarget
 from tests.support.keepers import exit_of, run_to_end, running_keeper, spec, up, worst
 from tests.support.modes import watched_modes
 from tests.support.processes import eventually_async, is_alive
@@ -241,7 +236,7 @@ def test_d06_a_keeper_that_does_not_answer_is_given_up(
     places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And what it ran ends as soon as it goes on: nobody looks after it any more."""
-    monkeypatch.setattr(client, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(channel, "ANSWER_SECONDS", 0.3)
 
     async def scenario() -> None:
         async with running_keeper(places) as keeper:
@@ -284,7 +279,7 @@ def test_a_keeper_that_ends_is_no_keeper_for_who_greets_it_then(
 def test_a_program_that_is_slow_to_start_is_waited_for_while_the_keeper_answers(
     places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(channel, "ANSWER_SECONDS", 0.1)
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
 

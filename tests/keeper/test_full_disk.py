@@ -7,8 +7,10 @@ import asyncio
 import resource
 from pathlib import Path
 
-from devstack.keeper.client import KeeperClient, LogProblem, LogTarget
+from devstack.keeper.answers import LogProblem
+from devstack.keeper.client import KeeperClient
 from devstack.keeper.places import Places
+from devstack.keeper.requests import LogTarget
 from devstack.logs.format import file_name
 from devstack.logs.query import Gap, Line, Query
 from devstack.logs.reader import LogStore

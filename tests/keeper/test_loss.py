@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from devstack.keeper import marks, processes, starting, sweep
-from devstack.keeper.client import KeeperUnreachable
+from devstack.keeper.errors import KeeperUnreachable
 from devstack.keeper.places import Places
 from tests.support.keepers import PYTHON, WORST_SERVICE, running_keeper, spec, up, worst
 from tests.support.processes import (
@@ -373,7 +373,7 @@ def test_a_controller_that_dies_before_it_greets_leaves_no_keeper(
 ) -> None:
     program = (
         "import asyncio, os, sys\n"
-        "from devstack.keeper.client import start_keeper\n"
+        "from devstack.keeper.launch import start_keeper\n"
         "from devstack.keeper.places import Places\n"
         "print(asyncio.run(start_keeper(Places(sys.argv[1]))), flush=True)\n"
     )
@@ -395,8 +395,10 @@ def test_nothing_of_the_run_holds_the_callers_pipes(stage: Stage, places: Places
     """`devstack up -d | tee log` must end."""
     program = (
         "import asyncio, os, sys\n"
-        "from devstack.keeper.client import *\n"
+        "from devstack.keeper.client import KeeperClient\n"
+        "from devstack.keeper.launch import start_keeper\n"
         "from devstack.keeper.places import Places\n"
+        "from devstack.keeper.requests import SpawnSpec\n"
         "async def main():\n"
         "    os.set_inheritable(int(sys.argv[2]), True)\n"
         "    await start_keeper(Places(sys.argv[1]))\n"

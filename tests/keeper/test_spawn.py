@@ -15,14 +15,11 @@ from pathlib import Path
 import pytest
 
 from devstack.keeper import processes
-from devstack.keeper.client import (
-    KeeperClient,
-    KeeperRefused,
-    LogProblem,
-    LogTarget,
-    SpawnError,
-)
+from devstack.keeper.answers import LogProblem
+from devstack.keeper.client import KeeperClient
+from devstack.keeper.errors import KeeperRefused, SpawnError
 from devstack.keeper.places import Places
+from devstack.keeper.requests import LogTarget
 from tests.support.keepers import PYTHON, environment, exit_of, run_to_end, running_keeper, spec
 from tests.support.processes import eventually_async, is_alive
 from tests.support.stacks import REPOSITORY
@@ -400,7 +397,7 @@ def test_a15_a_child_whose_keeper_died_before_it_could_follow_ends_itself(
 
 def test_a15_the_death_signal_is_set_for_another_user_too(places: Places) -> None:
     """A change of user clears it, so it must come after."""
-    from devstack.keeper.client import View
+    from devstack.keeper.requests import View
 
     program = (
         "import ctypes; n = ctypes.c_int(); "

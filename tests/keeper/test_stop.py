@@ -6,8 +6,9 @@ import time
 from pathlib import Path
 
 from devstack.keeper import processes
-from devstack.keeper.client import LeftBehind, LogTarget
+from devstack.keeper.answers import LeftBehind
 from devstack.keeper.places import Places
+from devstack.keeper.requests import LogTarget
 from tests.support.keepers import PYTHON, exit_of, run_to_end, running_keeper, spec, up, worst
 from tests.support.processes import eventually_async, is_alive, with_tag
 

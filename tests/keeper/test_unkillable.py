@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 
 from devstack.keeper import marks, sweep
-from devstack.keeper.client import Command, KeeperRefused, LeftBehind
+from devstack.keeper.answers import LeftBehind
+from devstack.keeper.errors import KeeperRefused
 from devstack.keeper.places import Places
+from devstack.keeper.requests import Command
 from tests.support.keepers import (
     PYTHON,
     environment,

@@ -11,7 +11,7 @@ from devstack.core.state import State
 from devstack.engine.assembly import Engine, assemble
 from devstack.engine.board import Board
 from devstack.engine.folders import Folders
-from devstack.keeper.client import KeeperUnreachable
+from devstack.keeper.errors import KeeperUnreachable
 from devstack.keeper.places import Places
 from devstack.provision.tool import Settings
 from devstack.runtimes.base import ReplicaRuntime

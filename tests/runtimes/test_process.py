@@ -32,7 +32,8 @@ from devstack.engine.probes.prober import ReplicaProber
 from devstack.engine.world import ProcessWorld
 from devstack.engines.base import CannotPrepare, NotReady
 from devstack.engines.temporary import temporary_server
-from devstack.keeper.client import KeeperUnreachable, LeftBehind, LogProblem
+from devstack.keeper.answers import LeftBehind, LogProblem
+from devstack.keeper.errors import KeeperUnreachable
 from devstack.keeper.places import Places
 from devstack.logs.format import DATA, file_name
 from devstack.logs.writer import LogWriter

@@ -11,15 +11,11 @@ import os
 import sys
 from pathlib import Path
 
-from devstack.keeper.client import (
-    Command,
-    KeeperClient,
-    KeeperUnreachable,
-    LogTarget,
-    SpawnSpec,
-    start_keeper,
-)
+from devstack.keeper.client import KeeperClient
+from devstack.keeper.errors import KeeperUnreachable
+from devstack.keeper.launch import start_keeper
 from devstack.keeper.places import Places, write_whole
+from devstack.keeper.requests import Command, LogTarget, SpawnSpec
 
 
 async def main() -> None:

@@ -8,16 +8,11 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 from devstack.keeper import places
-from devstack.keeper.client import (
-    Exit,
-    KeeperClient,
-    LogTarget,
-    Process,
-    SpawnSpec,
-    View,
-    start_keeper,
-)
+from devstack.keeper.answers import Exit, Process
+from devstack.keeper.client import KeeperClient
+from devstack.keeper.launch import start_keeper
 from devstack.keeper.places import Places
+from devstack.keeper.requests import LogTarget, SpawnSpec, View
 from tests.support.processes import assert_nothing_left, eventually_async
 
 PYTHON = sys.executable

@@ -9,7 +9,9 @@ import os
 import sys
 
 from devstack.keeper import places
-from devstack.keeper.client import KeeperClient, SpawnSpec, View, start_keeper
+from devstack.keeper.client import KeeperClient
+from devstack.keeper.launch import start_keeper
+from devstack.keeper.requests import SpawnSpec, View
 from devstack.runtimes.process.hosts import rewrite_hosts
 
 SEEN = """

@@ -14,22 +14,14 @@ from typing import assert_never
 
 from devstack.core.events import Exit as End
 from devstack.keeper import processes
-from devstack.keeper.client import (
-    Exit,
-    KeeperClient,
-    KeeperRefused,
-    KeeperUnreachable,
-    LeftBehind,
-    Listing,
-    LogProblem,
-    Process,
-    SpawnSpec,
-    keeper_started,
-    start_keeper,
-)
+from devstack.keeper.answers import Exit, LeftBehind, Listing, LogProblem, Process
+from devstack.keeper.client import KeeperClient
+from devstack.keeper.errors import KeeperRefused, KeeperUnreachable
+from devstack.keeper.launch import keeper_started, start_keeper
 from devstack.keeper.marks import Run, runs_in
 from devstack.keeper.places import Places
 from devstack.keeper.protocol import STEP_PREFIXES
+from devstack.keeper.requests import SpawnSpec
 from devstack.keeper.starting import Starting
 from devstack.keeper.sweep import sweep
 from devstack.runtimes.base import ReplicaEnd

@@ -15,16 +15,9 @@ from devstack.core.env import OWN_PREFIX, Variable
 from devstack.core.events import Artifact
 from devstack.core.model import EngineProgram, Service, Stop
 from devstack.keeper import processes
-from devstack.keeper.client import (
-    Exit,
-    KeeperRefused,
-    KeeperUnreachable,
-    LogTarget,
-    Process,
-    SpawnError,
-    SpawnSpec,
-    View,
-)
+from devstack.keeper.answers import Exit, Process
+from devstack.keeper.errors import KeeperRefused, KeeperUnreachable, SpawnError
+from devstack.keeper.requests import LogTarget, SpawnSpec, View
 from devstack.runtimes.base import (
     ExecPlan,
     PrepareFailed,

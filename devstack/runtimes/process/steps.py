@@ -6,15 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from devstack.keeper.client import (
-    Exit,
-    KeeperRefused,
-    KeeperUnreachable,
-    LogTarget,
-    SpawnError,
-    SpawnSpec,
-    View,
-)
+from devstack.keeper.answers import Exit
+from devstack.keeper.errors import KeeperRefused, KeeperUnreachable, SpawnError
+from devstack.keeper.requests import LogTarget, SpawnSpec, View
 from devstack.runtimes.base import RuntimeUnavailable
 from devstack.runtimes.process.link import KeeperLink
 from devstack.steps import Progress, RunAs, StepFailed, StepResult
