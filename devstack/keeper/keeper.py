@@ -13,7 +13,6 @@ the next command to tell.
 
 from __future__ import annotations
 
-import collections
 import fcntl
 import os
 import resource
@@ -26,11 +25,12 @@ from devstack.keeper import namespaces, processes, protocol, spawn, verbs
 from devstack.keeper.children import Child, Children, Refused
 from devstack.keeper.connections import Connection, Listener
 from devstack.keeper.kill import Killed, freeze_and_kill, kill_until_none
-from devstack.keeper.loop import READ, Loop, Timer
+from devstack.keeper.loop import READ, Loop
 from devstack.keeper.marks import Run, boot_id, open_mark, record_run
 from devstack.keeper.notes import note
 from devstack.keeper.output import Drains, SharedLog
 from devstack.keeper.places import PlaceRefused, Places, make_folders
+from devstack.keeper.succession import Succession
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,8 +47,6 @@ ON_LOSS_SECONDS = 10.0
 KILL_SECONDS = 5.0
 LOOK_SECONDS = 1.0
 LOCK_SECONDS = 15.0
-CONTROLLERS_PER_MINUTE = 3
-RESPAWN_SECONDS = 0.03
 ON_LOSS_KEY = "on_loss"
 
 
@@ -88,11 +86,7 @@ class Keeper:
         self._controller: Connection | None = None
         self._connections: set[Connection] = set()
         self._is_detached = False
-        self._respawn: verbs.Command | None = None
         self._on_loss: verbs.Command | None = None
-        self._respawned = 0
-        self._respawn_timer: Timer | None = None
-        self._respawn_times: collections.deque[float] = collections.deque()
         self._is_ending = False
         self._was_greeted = False
         self._is_recorded = False
@@ -123,6 +117,7 @@ class Keeper:
         self._children = Children(
             self._loop, self._drains, self._run, self._mark, self._around, self._tell_controller
         )
+        self._succession = Succession(self._loop, self._around, self._wants_controller)
         self._listen_to_signals()
         self._loop.watch(self._warden_line.fileno(), READ, lambda _: self._warden_lost())
         self._loop.after(LOOK_SECONDS, self._look_after_files)
@@ -312,7 +307,7 @@ class Keeper:
                 self._on_loss = verbs.command_of(message.get("command"))
             case protocol.MODE:
                 self._is_detached = verbs.text(message, "mode") == "detached"
-                self._respawn = verbs.command_of(message.get("respawn"))
+                self._succession.command = verbs.command_of(message.get("respawn"))
             case other:
                 raise Refused(kind="invalid", message=f"there is no verb {other!r}")
         return {}
@@ -387,67 +382,14 @@ class Keeper:
             self._end_gently("its controller was lost")
             return
         self._children.kill_steps()
-        self._plan_controller(RESPAWN_SECONDS)
+        self._succession.plan()
 
-    def _plan_controller(self, seconds: float) -> None:
-        """Not at once: whoever killed the controller may be about to kill the warden or us."""
-        if self._respawn_timer is not None:
-            self._respawn_timer.cancel()
-        self._respawn_timer = self._loop.after(seconds, self._start_controller)
-
-    def _start_controller(self) -> None:
-        """Not more than three in a minute: one that dies at once must not keep the machine busy.
-
-        Until it greets it is no controller: if we die before, it goes with everything else.
-        """
-        if self._controller is not None or self._is_ending or self._respawn is None:
-            return
-        if self._respawned:
-            self._plan_controller(LOOK_SECONDS)  # one is on its way, or on its way out
-            return
-        now = time.monotonic()
-        while self._respawn_times and self._respawn_times[0] <= now - 60:
-            self._respawn_times.popleft()
-        if len(self._respawn_times) >= CONTROLLERS_PER_MINUTE:
-            self._plan_controller(self._respawn_times[0] + 60 - now)
-            return
-        self._respawn_times.append(now)
-        command = self._respawn
-        opened: list[int] = []
-        try:
-            said = _open_output(command.output)
-            opened.append(said)
-            given = os.memfd_create("given")
-            opened.append(given)
-            os.write(given, command.given.encode("utf-8", "surrogateescape"))
-            stdin = f"/proc/self/fd/{given}"  # opened anew, so read from its beginning
-            program = spawn.Program(command.argv, command.env, command.cwd, stdin=stdin)
-            pid, report = spawn.start(program, None, self._around, said)
-        except OSError as exc:
-            note(f"cannot start a controller: {exc}")
-            self._plan_controller(LOOK_SECONDS)
-            return
-        finally:
-            for descriptor in opened:
-                os.close(descriptor)
-        self._respawned = pid
-
-        def told(_: int) -> None:
-            failure = spawn.read_failure(report)
-            self._loop.forget(report)
-            os.close(report)
-            if failure is not None:
-                why = os.strerror(failure.number)
-                note(f"cannot start a controller: {failure.path}: {why}")
-
-        self._loop.watch(report, READ, told)
+    def _wants_controller(self) -> bool:
+        return self._is_detached and self._controller is None and not self._is_ending
 
     def _reap(self) -> None:
         self._children.reap()
-        if self._respawned and not processes.look(self._respawned):
-            self._respawned = 0
-            if self._is_detached:
-                self._plan_controller(RESPAWN_SECONDS)
+        self._succession.look()
 
     # -- the end
 
@@ -557,10 +499,3 @@ class Keeper:
 
     def _tree_of(self, pid: int) -> list[Process]:
         return processes.tree(processes.everything(), [pid])
-
-
-def _open_output(path: str) -> int:
-    try:
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    except OSError:
-        return os.open(os.devnull, os.O_WRONLY)
