@@ -5,7 +5,7 @@
                         leaving: its output and its daemons have 2 s more, then they are killed
                         (what cannot be killed is told, left, and tried again as the run ends)
 
-An exit is told at once and kept until it is acknowledged. Whose daemon an orphan is, its marks tell.
+An exit is told at once and kept until it is acknowledged. Whose daemon an orphan is, `roster` tells.
 """
 
 from __future__ import annotations
@@ -18,20 +18,16 @@ import time
 from devstack.keeper import processes, spawn
 from devstack.keeper.kill import freeze_and_kill
 from devstack.keeper.loop import ONCE, READ
-from devstack.keeper.marks import BLOCK, RUN_VARIABLE, SPAWN_VARIABLE
 from devstack.keeper.notes import note
-from devstack.keeper.output import Drains
-from devstack.keeper.processes import Process
-from devstack.keeper.protocol import EXIT, LEFT_BEHIND, STEP_PREFIXES, to_text
+from devstack.keeper.protocol import EXIT, LEFT_BEHIND, to_text
+from devstack.keeper.roster import Child, Roster
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from devstack.keeper.loop import Loop, Timer
-    from devstack.keeper.marks import Run
-    from devstack.keeper.output import Output
-    from devstack.keeper.processes import Identity
+    from devstack.keeper.loop import Loop
+    from devstack.keeper.output import Drains
 
     Message = dict[str, object]
 
@@ -50,71 +46,6 @@ class Refused(Exception):
         self.fields = fields
 
 
-class Child:
-    """One process that was asked for, from its fork until nothing of it is left."""
-
-    __slots__ = (
-        "adopted",
-        "exit",
-        "group",
-        "key",
-        "left",
-        "limit",
-        "meta",
-        "on_started",
-        "outputs",
-        "pid",
-        "report",
-        "serial",
-        "start",
-        "started_at",
-        "stop_timer",
-        "stopping",
-        "tidying",
-    )
-
-    def __init__(self, key: str, group: str, pid: int, serial: int, limit: int | None) -> None:
-        self.key = key
-        self.group = group
-        self.pid = pid
-        self.start = processes.start_of(pid)
-        self.started_at = time.time()
-        self.meta = ""
-        """The controller's own note on the process, given back by `list` and with its exit."""
-        self.serial = serial
-        self.limit = limit
-        self.outputs: list[Output] = []
-        self.report = -1
-        """Tells whether exec went well; -1 once it told."""
-        self.on_started: Callable[[spawn.Failure | None], None] | None = None
-        self.adopted = -1
-        """Pidfd of a process that one of our children started."""
-        self.exit: Message | None = None
-        self.stopping = False
-        self.stop_timer: Timer | None = None
-        self.tidying = False
-        self.left: dict[Identity, Process] = {}
-
-    @property
-    def identity(self) -> Identity:
-        return self.pid, self.start
-
-    @property
-    def is_step(self) -> bool:
-        return self.key.startswith(STEP_PREFIXES)
-
-    def to_wire(self) -> Message:
-        return {
-            "key": self.key,
-            "group": self.group,
-            "pid": self.pid,
-            "start_time": self.start,
-            "started_at": self.started_at,
-            "stopping": self.stopping,
-            "meta": self.meta,
-        }
-
-
 class Children:
     """All processes of the run."""
 
@@ -122,61 +53,36 @@ class Children:
         self,
         loop: Loop,
         drains: Drains,
-        run: Run,
-        mark: int,
+        roster: Roster,
         around: spawn.Surroundings,
         tell: Callable[[Message], None],
     ) -> None:
         self._loop = loop
         self._drains = drains
-        self._run = run
-        self._mark = mark
+        self._roster = roster
         self._around = around
         self._tell = tell
-        self._by_pid: dict[int, Child] = {}
-        self._by_key: dict[str, Child] = {}
-        self._by_serial: dict[int, Child] = {}
-        self._by_limit: dict[int, Child] = {}
-        self._owners: dict[Identity, Child | None] = {}
-        self._serial = 0
         self.exits: dict[str, Message] = {}
-        self.spared: set[Identity] = set()
-        """Children of the keeper that are no part of the stack: controllers."""
 
     # -- asking
 
     def running(self) -> list[Child]:
-        return list(self._by_pid.values())
+        return list(self._roster.by_pid.values())
 
     def find(self, key: str) -> Child | None:
         """The running process with this key; None when it ended, which its asker will hear.
 
         Raises `Refused` for a key that nobody knows.
         """
-        child = self._by_key.get(key)
+        child = self._roster.by_key.get(key)
         if child is None and key not in self.exits:
             raise Refused(kind="unknown", message=f"no process {key} runs")
         return None if child is None or child.exit is not None else child
 
     def descendants(self, key: str) -> list[int]:
-        """The pids that belong to a process: itself, its children, daemons with its marks.
-
-        Reads the kernel's lists of children: cheap enough to be asked 50 times a second.
-        """
-        child = self._by_key.get(key)
-        if child is None:
-            return []
-        waiting = [child.pid] if child.exit is None else []
-        waiting += [orphan.pid for orphan in self._orphans_of(child)]
-        found: set[int] = set()
-        while waiting:
-            pid = waiting.pop()
-            owner = self._by_pid.get(pid)
-            if pid in found or (owner is not None and owner is not child):
-                continue
-            found.add(pid)
-            waiting.extend(processes.children_of(pid))
-        return sorted(found)
+        """The pids that belong to a process: itself, its children, daemons with its marks."""
+        child = self._roster.by_key.get(key)
+        return [] if child is None else self._roster.pids_of(child)
 
     # -- starting
 
@@ -193,17 +99,16 @@ class Children:
         """Fork a process; `on_started` hears when its program runs or why it does not."""
         self._refuse_known(key)
         try:
-            serial, limit = self._next_marks()
-            marks = spawn.Marks(self._run.run_id, serial, self._mark, limit)
+            marks = self._roster.next_marks()
             pid, report, reader = spawn.start_with_pipe(program, marks, self._around)
         except OSError as exc:
             failure = spawn.Failure("fork", exc.errno or errno.EAGAIN, program.argv[0])
             raise Refused(**failure.to_wire()) from exc
-        child = Child(key, group, pid, serial, limit)
+        child = Child(key, group, pid, marks.serial, marks.limit)
         child.report = report
         child.on_started = on_started
         child.outputs.append(self._drains.open(reader, log, stream, capture_bytes))
-        self._remember(child)
+        self._roster.add(child)
         self._loop.watch(report, READ, lambda _: self._conclude_start(child))
         return child
 
@@ -218,20 +123,20 @@ class Children:
     ) -> Child:
         """Take over a process that one of our children started: its exit, its output, its end."""
         self._refuse_known(key)
-        if pid in self._by_pid:
-            raise Refused(kind="known", message=f"pid {pid} is {self._by_pid[pid].key} already")
-        table = processes.everything()
-        spared = processes.pids_of(table, self.spared)
-        known = {process.pid for process in processes.tree(table, [os.getpid()], spared)}
-        if pid == os.getpid() or pid not in known:
+        if pid in self._roster.by_pid:
+            raise Refused(
+                kind="known", message=f"pid {pid} is {self._roster.by_pid[pid].key} already"
+            )
+        process = next((p for p in self._roster.descendants() if p.pid == pid), None)
+        if process is None:
             raise Refused(kind="foreign", message=f"pid {pid} was not started in this run")
-        owner = self._owner(table[pid])
+        owner = self._roster.owner(process)
         child = Child(key, group, pid, owner.serial if owner else 0, owner.limit if owner else None)
         try:
             child.adopted = os.pidfd_open(pid)
         except OSError as exc:
             raise Refused(kind="unknown", message=f"no process {pid} runs") from exc
-        self._by_pid[pid] = self._by_key[key] = child
+        self._roster.add_adopted(child)
         for pipe in pipes:
             os.set_blocking(pipe, False)
             child.outputs.append(self._drains.open(pipe, log, stream, 0 if log else CAPTURE_BYTES))
@@ -239,40 +144,8 @@ class Children:
         return child
 
     def _refuse_known(self, key: str) -> None:
-        if key in self._by_key or key in self.exits:
+        if key in self._roster.by_key or key in self.exits:
             raise Refused(kind="known", message=f"{key} was started already")
-
-    def _next_marks(self) -> tuple[int, int | None]:
-        for _ in range(BLOCK):
-            self._serial += 1
-            limit = self._run.limit_of(self._serial)
-            if limit is None or limit not in self._by_limit:
-                return self._serial, limit
-        raise OSError(errno.EAGAIN, "all marks of the run are in use")
-
-    def _remember(self, child: Child) -> None:
-        self._by_pid[child.pid] = self._by_key[child.key] = child
-        self._by_serial[child.serial] = child
-        if child.limit is not None:
-            self._by_limit[child.limit] = child
-
-    def _forget(self, child: Child) -> None:
-        self._by_key.pop(child.key, None)
-        if child.adopted < 0:
-            # a process adopted from it goes on with its marks: what that one leaves is found by them
-            heir = next((c for c in self._by_pid.values() if c.serial == child.serial), None)
-            for table, mark in ((self._by_serial, child.serial), (self._by_limit, child.limit)):
-                if mark is not None and table.get(mark) is child:
-                    if heir is None:
-                        del table[mark]
-                    else:
-                        table[mark] = heir
-        elif self._by_serial.get(child.serial) is child:
-            del self._by_serial[child.serial]
-            if child.limit is not None:
-                self._by_limit.pop(child.limit, None)
-        if not self._by_key:
-            self._owners.clear()
 
     def _conclude_start(self, child: Child) -> None:
         """Exec closed the pipe, or the child wrote why it did not get there."""
@@ -283,12 +156,12 @@ class Children:
         os.close(child.report)
         child.report = -1
         if failure is not None:
-            self._by_pid.pop(child.pid, None)
+            self._roster.by_pid.pop(child.pid, None)
             for output in child.outputs:
                 self._drains.close(output)
             if child.stop_timer is not None:
                 child.stop_timer.cancel()
-            self._forget(child)
+            self._roster.forget(child)
         on_started, child.on_started = child.on_started, None
         if on_started is not None:
             on_started(failure)
@@ -317,21 +190,19 @@ class Children:
     def kill(self, key: str) -> None:
         """End a process and all that descends from it, now; also what an ended one left behind."""
         self.find(key)
-        child = self._by_key.get(key)
+        child = self._roster.by_key.get(key)
         if child is not None:
             self._kill(child)
 
     def kill_steps(self) -> None:
         """The controller that waited for them is gone: nobody will ever ask how they ended."""
-        for child in list(self._by_key.values()):
+        for child in list(self._roster.by_key.values()):
             if child.is_step:
                 self._kill(child)
 
-    def ask_all_to_end(self, *, but: str = "") -> None:
+    def ask_all_to_end(self) -> None:
         """TERM to everything, daemons included."""
-        for child in list(self._by_key.values()):
-            if child.key == but:
-                continue
+        for child in list(self._roster.by_key.values()):
             child.stopping = True
             if child.exit is None:
                 try:
@@ -343,9 +214,9 @@ class Children:
 
     def _kill(self, child: Child, again_seconds: float = AGAIN_SECONDS) -> None:
         child.stopping = True
-        for orphan in self._orphans_of(child):
+        for orphan in self._roster.orphans_of(child):
             child.left[orphan.identity] = orphan
-        _, refused = freeze_and_kill(lambda: self._belongings(child))
+        _, refused = freeze_and_kill(lambda: self._roster.belongings(child))
         if child.exit is not None:
             child.tidying = bool(child.left)
             self._tidy_after(child, AGAIN_SECONDS)
@@ -359,7 +230,7 @@ class Children:
         child.stop_timer = self._loop.after(again_seconds, lambda: self._kill_again(child, longer))
 
     def _kill_again(self, child: Child, again_seconds: float) -> None:
-        if child.exit is None and self._by_key.get(child.key) is child:
+        if child.exit is None and self._roster.by_key.get(child.key) is child:
             self._kill(child, again_seconds)
 
     def _send(self, child: Child, number: int) -> None:
@@ -386,10 +257,10 @@ class Children:
                 return
             if ended is None:
                 return
-            child = self._by_pid.get(ended.si_pid)
+            child = self._roster.by_pid.get(ended.si_pid)
             if child is not None:
                 self._conclude_start(child)
-                child = self._by_pid.get(ended.si_pid)  # not there: its program never ran
+                child = self._roster.by_pid.get(ended.si_pid)  # not there: its program never ran
             if child is None:
                 os.waitpid(ended.si_pid, 0)
                 continue
@@ -413,13 +284,13 @@ class Children:
 
     def _record_exit(self, child: Child, code: int | None, number: int | None) -> None:
         at = time.monotonic()
-        del self._by_pid[child.pid]
+        del self._roster.by_pid[child.pid]
         if child.adopted >= 0:
             self._loop.forget(child.adopted)
             os.close(child.adopted)
         if child.stop_timer is not None:
             child.stop_timer.cancel()
-        for orphan in self._orphans_of(child):
+        for orphan in self._roster.orphans_of(child):
             child.left[orphan.identity] = orphan
         child.exit = self.exits[child.key] = {
             "key": child.key,
@@ -439,10 +310,10 @@ class Children:
         if child.left or any(output.is_open for output in child.outputs):
             self._tidy_after(child, LEAVING_SECONDS)
         else:
-            self._forget(child)
+            self._roster.forget(child)
 
     def _ask_orphans_to_end(self, child: Child) -> None:
-        for orphan in self._orphans_of(child):
+        for orphan in self._roster.orphans_of(child):
             processes.send(orphan, signal.SIGTERM)
             processes.send(orphan, signal.SIGCONT)
 
@@ -451,9 +322,9 @@ class Children:
 
     def _tidy(self, child: Child, again_seconds: float, started: float) -> None:
         """The time of what an ended process left behind is over."""
-        if self._by_key.get(child.key) is not child:
+        if self._roster.by_key.get(child.key) is not child:
             return
-        killed, refused = freeze_and_kill(lambda: self._belongings(child))
+        killed, refused = freeze_and_kill(lambda: self._roster.belongings(child))
         for process in killed + refused:
             child.left[process.identity] = process
             child.tidying = True
@@ -463,63 +334,10 @@ class Children:
             return
         for output in child.outputs:
             self._drains.close(output)
-        self._forget(child)
+        self._roster.forget(child)
         if child.tidying:
             left = [p for p in child.left.values() if processes.is_running(p.identity)]
             gone = [p for p in child.left.values() if p not in left]
             message: Message = {"event": LEFT_BEHIND, "key": child.key, "group": child.group}
             names = {"killed": list(map(str, gone)), "still_there": list(map(str, left))}
             self._tell({**message, **names})
-
-    # -- whose is it
-
-    def _belongings(self, child: Child) -> list[Process]:
-        """Everything that belongs to a process, from a full look: nothing is missed."""
-        table = processes.everything()
-        roots = [child.pid] if child.exit is None else []
-        me = os.getpid()
-        for process in table.values():
-            is_orphan = process.parent == me and process.pid not in self._by_pid
-            if is_orphan and self._owner(process) is child:
-                roots.append(process.pid)
-        others = {pid for pid, other in self._by_pid.items() if other is not child}
-        return processes.tree(table, roots, others | processes.pids_of(table, self.spared))
-
-    def _orphans_of(self, child: Child) -> list[Process]:
-        """Living children of the keeper that nobody asked for and that carry the marks of `child`."""
-        found: list[Process] = []
-        for pid in processes.children_of(os.getpid()):
-            if pid in self._by_pid:
-                continue
-            process = processes.look(pid)
-            if process is not None and process.is_alive and self._owner(process) is child:
-                found.append(process)
-        return found
-
-    def _owner(self, process: Process) -> Child | None:
-        """The child whose marks a process carries; looked up once for each process."""
-        identity = process.identity
-        if identity in self.spared:
-            return None
-        if identity not in self._owners:
-            if len(self._owners) > 4 * BLOCK:
-                self._owners.clear()
-            self._owners[identity] = self._read_owner(process)
-        owner = self._owners[identity]
-        if owner is not None and self._by_key.get(owner.key) is not owner:
-            owner = self._by_serial.get(owner.serial)  # an heir, see `_forget`
-        return owner
-
-    def _read_owner(self, process: Process) -> Child | None:
-        limit = processes.message_queue_limit_of(process.pid)
-        if limit is not None and limit in self._by_limit:
-            return self._by_limit[limit]
-        environment = processes.environment_of(process.pid)
-        if environment.get(RUN_VARIABLE.encode()) == self._run.run_id.encode():
-            serial = environment.get(SPAWN_VARIABLE.encode(), b"")
-            if serial.isdigit() and int(serial) in self._by_serial:
-                return self._by_serial[int(serial)]
-        for child in self._by_key.values():
-            if child.pid == process.session:
-                return child
-        return None

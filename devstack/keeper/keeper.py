@@ -22,7 +22,7 @@ import sys
 import time
 
 from devstack.keeper import namespaces, processes, protocol, spawn, verbs
-from devstack.keeper.children import Child, Children, Refused
+from devstack.keeper.children import Children, Refused
 from devstack.keeper.connections import Connection, Listener
 from devstack.keeper.kill import Killed, freeze_and_kill, kill_until_none
 from devstack.keeper.loop import READ, Loop
@@ -30,6 +30,7 @@ from devstack.keeper.marks import Run, boot_id, open_mark, record_run
 from devstack.keeper.notes import note
 from devstack.keeper.output import Drains, SharedLog
 from devstack.keeper.places import PlaceRefused, Places, make_folders
+from devstack.keeper.roster import Roster
 from devstack.keeper.succession import Succession
 
 TYPE_CHECKING = False
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from devstack.keeper.processes import Identity, Process
+    from devstack.keeper.roster import Child
 
     Message = dict[str, object]
 
@@ -107,7 +109,7 @@ class Keeper:
             warden=self._warden,
         )
         record_run(self._run)
-        self._mark = open_mark(self._run)
+        self._roster = Roster(self._run, open_mark(self._run))
         self._listener.bind()
         self._tell_ready(b"ready\n")
         scratch = os.path.join(self._places.folder, f"hosts.{os.getpid()}")
@@ -115,7 +117,7 @@ class Keeper:
         self._around = spawn.Surroundings(self._places.folder, capabilities, limits)
         self._drains = Drains(self._loop, self._log_problem)
         self._children = Children(
-            self._loop, self._drains, self._run, self._mark, self._around, self._tell_controller
+            self._loop, self._drains, self._roster, self._around, self._tell_controller
         )
         self._succession = Succession(self._loop, self._around, self._wants_controller)
         self._listen_to_signals()
@@ -369,7 +371,7 @@ class Keeper:
 
     def _spare(self, controller: Identity) -> None:
         """A controller may be our child, and is no part of the stack: no kill loop touches it."""
-        self._children.spared = {controller}
+        self._roster.spared = controller
         try:
             self._warden_line.send(b"%d %d\n" % controller)
         except OSError:
@@ -433,12 +435,13 @@ class Keeper:
         again = self._loop.after(0.02, lambda: self._wait_for_end(reason, started))
         passed = time.monotonic() - started
         last_command = self._last_command()
-        is_over = passed >= TERM_SECONDS or not self._has_children()
+        is_over = passed >= TERM_SECONDS or not self._roster.has_any()
         if passed >= ON_LOSS_SECONDS or (last_command is None and is_over):
             again.cancel()
             self._end(reason)
         elif passed >= TERM_SECONDS and last_command is not None:
-            keep = {process.pid for process in self._tree_of(last_command.pid)}
+            tree = processes.tree(processes.everything(), [last_command.pid])
+            keep = {process.pid for process in tree}
             freeze_and_kill(lambda: [p for p in self._descendants() if p.pid not in keep])
 
     def _last_command(self) -> Child | None:
@@ -488,14 +491,4 @@ class Keeper:
 
     def _descendants(self) -> list[Process]:
         """Everything of the run that is alive."""
-        me, table = os.getpid(), processes.everything()
-        found = processes.tree(table, [me], processes.pids_of(table, self._children.spared))
-        return [process for process in found if process.pid != me and process.is_alive]
-
-    def _has_children(self) -> bool:
-        """Cheaper than a full look: orphans are our children too."""
-        spared = {pid for pid, _ in self._children.spared}
-        return any(pid not in spared for pid in processes.children_of(os.getpid()))
-
-    def _tree_of(self, pid: int) -> list[Process]:
-        return processes.tree(processes.everything(), [pid])
+        return [process for process in self._roster.descendants() if process.is_alive]
