@@ -20,10 +20,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from devstack.keeper.loop import Loop
+    from devstack.keeper.loop import Loop, Timer
 
 BACKLOG = 64
 MOST_DESCRIPTORS = 16
+REST_SECONDS = 0.1
 MOST_UNREAD = 256 << 20
 """A client that never reads its answers is let go before it eats the memory."""
 
@@ -133,6 +134,9 @@ class Listener:
         self._on_connect = on_connect
         self._socket: socket.socket | None = None
         self._identity = (0, 0)
+        self._rest: Timer | None = None
+        """While there is nothing to take a client with."""
+        self._has_told = False
 
     def bind(self) -> None:
         """The caller holds the keeper's lock: a file that is there belongs to nobody alive."""
@@ -151,7 +155,7 @@ class Listener:
         status = os.lstat(self._path)
         self._identity = status.st_dev, status.st_ino
         self._socket = listening
-        self._loop.watch(listening.fileno(), READ, lambda _: self._accept())
+        self._listen()
 
     @property
     def is_in_place(self) -> bool:
@@ -166,24 +170,43 @@ class Listener:
         """Take no more clients, and remove the file if it is ours."""
         if self._socket is None:
             return
+        if self._rest is not None:
+            self._rest.cancel()
         self._loop.forget(self._socket.fileno())
         self._socket.close()
         self._socket = None
         if self.is_in_place:
             remove_file(self._path)
 
+    def _listen(self) -> None:
+        assert self._socket is not None
+        self._loop.watch(self._socket.fileno(), READ, lambda _: self._accept())
+
     def _accept(self) -> None:
         assert self._socket is not None
         try:
             accepted, _ = self._socket.accept()
-        except OSError:
+        except (BlockingIOError, ConnectionAbortedError):
             return  # the client went away
+        except OSError as exc:
+            self._pause(exc)
+            return
+        self._has_told = False
         _, uid, _ = peer_of(accepted)
         if uid != os.geteuid():
             note(f"refused a connection of uid {uid}")
             accepted.close()
             return
         self._on_connect(accepted)
+
+    def _pause(self, exc: OSError) -> None:
+        """No descriptor or no memory: who waits keeps the socket ready, so it is looked at now and then."""
+        assert self._socket is not None
+        if not self._has_told:
+            self._has_told = True
+            note(f"cannot take a client, it is tried again: {exc.strerror}")
+        self._loop.forget(self._socket.fileno())
+        self._rest = self._loop.after(REST_SECONDS, self._listen)
 
 
 def peer_of(sock: socket.socket) -> tuple[int, int, int]:

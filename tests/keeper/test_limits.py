@@ -1,0 +1,56 @@
+"""The keeper when the system gives it no more of something."""
+
+import asyncio
+import contextlib
+import os
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+from devstack.keeper.client import KeeperClient
+from devstack.keeper.places import Places
+from tests.support.keepers import running_keeper
+from tests.support.processes import eventually_async
+
+MEASURED_SECONDS = 0.5
+
+
+@contextlib.contextmanager
+def no_descriptor_left(pid: int) -> Iterator[None]:
+    """For a process that opens nothing meanwhile on its own."""
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    taken = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+    lowest = next(number for number in range(1 << 20) if number not in taken)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (lowest, limits[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+
+
+def processor_seconds(pid: int) -> float:
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
+
+
+def test_a_client_that_cannot_be_taken_yet_waits_and_costs_nothing(places: Places) -> None:
+    async def scenario() -> None:
+        async with running_keeper(places) as keeper:
+            pid, log = keeper.greeting.pid, Path(places.keeper_log)
+            with no_descriptor_left(pid):
+                waiting = asyncio.ensure_future(
+                    KeeperClient.connect(places.keeper_socket, "observer")
+                )
+                await eventually_async(lambda: "cannot take a client" in log.read_text())
+                before = processor_seconds(pid)
+                await asyncio.sleep(MEASURED_SECONDS)
+                used = processor_seconds(pid) - before
+                assert not waiting.done()
+                assert (await keeper.list()).has_controller
+            observer = await waiting
+            assert (await observer.list()).has_controller
+            observer.close()
+
+        assert used < MEASURED_SECONDS / 10
+
+    asyncio.run(scenario())
+    assert Path(places.keeper_log).read_text().count("cannot take a client") == 1
