@@ -46,12 +46,15 @@ class Loop:
         self._on_failure = on_failure
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[int], None]] = {}
+        self._fresh: set[int] = set()
+        """Watched since the last look: an event of that look on such a number is an older owner's."""
         self._timers: list[Timer] = []
         self._serial = 0
         self._ended = False
 
     def watch(self, descriptor: int, events: int, handler: Callable[[int], None]) -> None:
         self._handlers[descriptor] = handler
+        self._fresh.add(descriptor)
         self._epoll.register(descriptor, events)
 
     def change(self, descriptor: int, events: int) -> None:
@@ -70,19 +73,24 @@ class Loop:
         return timer
 
     def end(self) -> None:
-        """Return from `run` after the current round."""
+        """Return from `run` without another call."""
         self._ended = True
 
     def run(self) -> None:
         while not self._ended:
+            self._fresh.clear()
             for descriptor, events in self._epoll.poll(self._patience()):
-                handler = self._handlers.get(descriptor)
-                if handler is not None:  # else: forgotten by an earlier handler of this round
-                    try:
-                        handler(events)
-                    except Exception as exc:
-                        self._handler_failed(descriptor, handler, exc)
+                self._call_handler(descriptor, events)
             self._run_timers()
+
+    def _call_handler(self, descriptor: int, events: int) -> None:
+        handler = self._handlers.get(descriptor)
+        if handler is None or descriptor in self._fresh or self._ended:
+            return  # forgotten by an earlier handler of this round, or what was ready was another's
+        try:
+            handler(events)
+        except Exception as exc:
+            self._handler_failed(descriptor, handler, exc)
 
     def _handler_failed(
         self, descriptor: int, handler: Callable[[int], None], exc: Exception
@@ -101,7 +109,7 @@ class Loop:
 
     def _run_timers(self) -> None:
         now = time.monotonic()
-        while self._timers and self._timers[0].due <= now:
+        while self._timers and self._timers[0].due <= now and not self._ended:
             call = heapq.heappop(self._timers).call
             if call is not None:
                 try:
