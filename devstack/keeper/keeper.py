@@ -440,9 +440,7 @@ class Keeper:
             again.cancel()
             self._end(reason)
         elif passed >= TERM_SECONDS and last_command is not None:
-            tree = processes.tree(processes.everything(), [last_command.pid])
-            keep = {process.pid for process in tree}
-            freeze_and_kill(lambda: [p for p in self._descendants() if p.pid not in keep])
+            freeze_and_kill(lambda: self._roster.descendants(without=last_command.pid))
 
     def _last_command(self) -> Child | None:
         return next((c for c in self._children.running() if c.key == ON_LOSS_KEY), None)

@@ -144,11 +144,11 @@ class Roster:
 
     # -- whose is it
 
-    def descendants(self) -> list[Process]:
-        """Everything of the run, from a full look."""
+    def descendants(self, *, without: int = 0) -> list[Process]:
+        """Everything of the run, from a full look; `without` one pid and what descends from it."""
         table = processes.everything()
         me = os.getpid()
-        found = processes.tree(table, [me], self._spared_in(table))
+        found = processes.tree(table, [me], self._spared_in(table) | {without})
         return [process for process in found if process.pid != me]
 
     def belongings(self, child: Child) -> list[Process]:
