@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import sys
 import time
 
@@ -68,6 +69,7 @@ def spawn_keeper(
             ],
             setsid=True,
             setsigmask=(),
+            setsigdef=(signal.SIGCHLD,),  # ignored by who called us, no end could be waited for
         )
     except OSError:
         os.close(reader)
