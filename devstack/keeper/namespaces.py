@@ -97,7 +97,7 @@ def enter_view(hosts: str | None, secrets: Mapping[str, str], how: str, scratch:
         descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         try:
             os.fchmod(descriptor, 0o644)  # whatever the umask is: servers drop their user
-            os.write(descriptor, hosts.encode("utf-8", "surrogateescape"))
+            _write(descriptor, hosts.encode("utf-8", "surrogateescape"))
             _mount(scratch, HOSTS, None, MS_BIND)
         finally:
             os.close(descriptor)
@@ -232,7 +232,7 @@ def _mount_secrets(contents: list[tuple[str, bytes]]) -> None:
             os.fchmod(
                 descriptor, 0o444
             )  # the folder is seen by this process and its children alone
-            os.write(descriptor, content)
+            _write(descriptor, content)
         finally:
             os.close(descriptor)
     flags = MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC
@@ -282,6 +282,13 @@ def _map_user(inner_uid: int, outer_uid: int, inner_gid: int, outer_gid: int) ->
 def _read(path: str) -> bytes:
     with open(path, "rb") as file:
         return file.read()
+
+
+def _write(descriptor: int, content: bytes) -> None:
+    """All of it: what is full takes a part, and only then refuses."""
+    left = memoryview(content)
+    while left:
+        left = left[os.write(descriptor, left) :]
 
 
 def _unshare(flags: int) -> None:

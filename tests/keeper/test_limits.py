@@ -7,9 +7,13 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from devstack.keeper.client import KeeperClient
+from devstack.keeper.errors import SpawnError
 from devstack.keeper.places import Places
-from tests.support.keepers import running_keeper
+from devstack.keeper.requests import View
+from tests.support.keepers import running_keeper, spec
 from tests.support.processes import eventually_async
 
 MEASURED_SECONDS = 0.5
@@ -54,3 +58,20 @@ def test_a_client_that_cannot_be_taken_yet_waits_and_costs_nothing(places: Place
 
     asyncio.run(scenario())
     assert Path(places.keeper_log).read_text().count("cannot take a client") == 1
+
+
+def test_a_secret_for_which_there_is_no_room_is_not_cut_short(
+    places: Places, tmp_path: Path
+) -> None:
+    large = tmp_path / "large"
+    large.write_bytes(bytes(17 << 20))
+
+    async def scenario() -> None:
+        async with running_keeper(places) as keeper:
+            if not keeper.capabilities.secrets:
+                pytest.skip(f"this system refuses: {keeper.capabilities.secrets_how}")
+            asked = spec("a", "true", view=View(secrets={"large": str(large)}))
+            with pytest.raises(SpawnError, match="No space left on device"):
+                await keeper.spawn(asked)
+
+    asyncio.run(scenario())
