@@ -19,7 +19,7 @@ ANSWER_SECONDS = 30.0
 
 
 class Channel:
-    """One connected socket; `on_event` hears of each message that answers nothing."""
+    """One connected socket that does not block; `on_event` hears of each message that answers nothing."""
 
     def __init__(
         self, sock: socket.socket, on_event: Callable[[Mapping[str, object]], None]
@@ -33,7 +33,6 @@ class Channel:
         self._last_request = 0
         self.closed = asyncio.Event()
         """Set when the keeper is gone (its processes with it) or `close` was called."""
-        sock.setblocking(False)
         self._loop.add_reader(sock.fileno(), self._receive)
 
     async def ask(

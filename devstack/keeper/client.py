@@ -49,8 +49,9 @@ class KeeperClient:
     async def connect(cls, path: str, role: Role = "controller") -> Self:
         """Connect and greet; raises `KeeperUnreachable` (also for one that ends) or `ProtocolMismatch`."""
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.setblocking(False)
         try:
-            sock.connect(path)  # a listening unix socket answers at once
+            sock.connect(path)  # answers at once: a listening unix socket has room, or it refuses
         except OSError as exc:
             sock.close()
             raise KeeperUnreachable(f"no keeper answers at {path}: {exc.strerror}") from exc

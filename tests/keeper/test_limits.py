@@ -4,13 +4,15 @@ import asyncio
 import contextlib
 import os
 import resource
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from devstack.keeper.client import KeeperClient
-from devstack.keeper.errors import SpawnError
+from devstack.keeper.errors import KeeperUnreachable, SpawnError
 from devstack.keeper.places import Places
 from devstack.keeper.requests import View
 from tests.support.keepers import running_keeper, spec
@@ -75,3 +77,24 @@ def test_a_secret_for_which_there_is_no_room_is_not_cut_short(
                 await keeper.spawn(asked)
 
     asyncio.run(scenario())
+
+
+def test_a_keeper_that_takes_nobody_in_is_not_waited_for(places: Places) -> None:
+    """One that was stopped while others came: a connection that waits would hold up all there is."""
+    raised: list[BaseException] = []
+
+    def connect() -> None:
+        try:
+            asyncio.run(KeeperClient.connect(places.keeper_socket))
+        except KeeperUnreachable as exc:
+            raised.append(exc)
+
+    with socket.socket(socket.AF_UNIX) as listening, socket.socket(socket.AF_UNIX) as earlier:
+        listening.bind(places.keeper_socket)
+        listening.listen(0)
+        earlier.connect(places.keeper_socket)
+        thread = threading.Thread(target=connect, daemon=True)
+        thread.start()
+        thread.join(10)
+
+    assert "no keeper answers at" in str(raised)
