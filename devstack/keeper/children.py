@@ -16,6 +16,7 @@ import signal
 import time
 
 from devstack.keeper import processes, spawn
+from devstack.keeper.descriptors import check_room
 from devstack.keeper.kill import freeze_and_kill
 from devstack.keeper.loop import ONCE, READ
 from devstack.keeper.notes import note
@@ -99,6 +100,7 @@ class Children:
         """Fork a process; `on_started` hears when its program runs or why it does not."""
         self._refuse_known(key)
         try:
+            check_room()
             marks = self._roster.next_marks()
             pid, report, reader = spawn.start_with_pipe(program, marks, self._around)
         except OSError as exc:

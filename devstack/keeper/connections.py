@@ -12,6 +12,7 @@ import socket
 import struct
 
 from devstack.keeper import protocol
+from devstack.keeper.descriptors import check_room
 from devstack.keeper.loop import READ, WRITE
 from devstack.keeper.notes import note
 from devstack.keeper.places import remove_file
@@ -185,6 +186,7 @@ class Listener:
     def _accept(self) -> None:
         assert self._socket is not None
         try:
+            check_room()
             accepted, _ = self._socket.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return  # the client went away

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import resource
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -15,19 +16,19 @@ from devstack.keeper.client import KeeperClient
 from devstack.keeper.errors import KeeperUnreachable, SpawnError
 from devstack.keeper.places import Places
 from devstack.keeper.requests import View
-from tests.support.keepers import running_keeper, spec
+from tests.support.keepers import exit_of, run_to_end, running_keeper, spec
 from tests.support.processes import eventually_async
 
 MEASURED_SECONDS = 0.5
 
 
 @contextlib.contextmanager
-def no_descriptor_left(pid: int) -> Iterator[None]:
+def few_descriptors_left(pid: int, count: int) -> Iterator[None]:
     """For a process that opens nothing meanwhile on its own."""
     limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     taken = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
     lowest = next(number for number in range(1 << 20) if number not in taken)
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (lowest, limits[1]))
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (lowest + count, limits[1]))
     try:
         yield
     finally:
@@ -42,7 +43,7 @@ def test_a_client_that_cannot_be_taken_yet_waits_and_costs_nothing(places: Place
     async def scenario() -> None:
         async with running_keeper(places) as keeper:
             pid, log = keeper.greeting.pid, Path(places.keeper_log)
-            with no_descriptor_left(pid):
+            with few_descriptors_left(pid, 0):
                 waiting = asyncio.ensure_future(
                     KeeperClient.connect(places.keeper_socket, "observer")
                 )
@@ -98,3 +99,25 @@ def test_a_keeper_that_takes_nobody_in_is_not_waited_for(places: Places) -> None
         thread.join(10)
 
     assert "no keeper answers at" in str(raised)
+
+
+def test_what_runs_can_be_ended_though_clients_have_taken_every_descriptor(places: Places) -> None:
+    async def scenario() -> None:
+        async with running_keeper(places) as keeper:
+            pid, log = keeper.greeting.pid, Path(places.keeper_log)
+            await keeper.spawn(spec("a", "sh", "-c", "sleep 1000 & wait"))
+            with few_descriptors_left(pid, 40), contextlib.ExitStack() as clients:
+                for _ in range(50):
+                    client = clients.enter_context(socket.socket(socket.AF_UNIX))
+                    client.connect(places.keeper_socket)
+                await eventually_async(lambda: "cannot take a client" in log.read_text())
+                with pytest.raises(SpawnError, match="too many open files"):
+                    await keeper.spawn(spec("b", "true"))
+                async with asyncio.timeout(10):
+                    while len(await keeper.descendants("a")) < 2:
+                        pass
+                await keeper.kill("a")
+                assert (await exit_of(keeper, "a")).signal == signal.SIGKILL
+            assert (await run_to_end(keeper, spec("c", "true"))).code == 0
+
+    asyncio.run(scenario())
