@@ -120,7 +120,7 @@ class KeeperClient:
 
         The caller keeps its own copies of the descriptors and closes them.
         """
-        fields: dict[str, object] = {"pid": pid, "key": key, "group": group}
+        fields: dict[str, object] = {"pid": pid, "key": key, "group": group, "pipes": len(pipes)}
         if log is not None:
             fields["log"] = log.to_wire()
         answer = await self._channel.ask(protocol.ADOPT, fields, pipes)

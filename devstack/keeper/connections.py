@@ -58,8 +58,9 @@ class Connection:
         self._outgoing += protocol.encode(message)
         self._flush()
 
-    def take_descriptors(self) -> list[int]:
-        taken, self.descriptors = self.descriptors, []
+    def take_descriptors(self, count: int) -> list[int]:
+        """Those of one request; the requests after it may have been read with it, and have their own."""
+        taken, self.descriptors = self.descriptors[:count], self.descriptors[count:]
         return taken
 
     def close(self) -> None:
@@ -69,7 +70,7 @@ class Connection:
         self.is_open = False
         self._loop.forget(self._socket.fileno())
         self._socket.close()
-        for descriptor in self.take_descriptors():
+        for descriptor in self.descriptors:
             os.close(descriptor)
 
     def _end(self) -> None:

@@ -302,7 +302,8 @@ class Keeper:
             case protocol.ACK:
                 children.exits.pop(verbs.text(message, "key"), None)
             case protocol.ADOPT:
-                return verbs.adopt_process(message, children, connection.take_descriptors())
+                pipes = connection.take_descriptors(verbs.number(message, "pipes"))
+                return verbs.adopt_process(message, children, pipes)
             case protocol.DESCENDANTS:
                 return {"pids": children.descendants(verbs.text(message, "key"))}
             case protocol.ON_LOSS:

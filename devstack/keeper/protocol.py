@@ -5,7 +5,8 @@
                            {"event": "exit" | "left_behind" | "log_problem", ...}
 
 Bytes that are not UTF-8 travel as lone surrogates. Descriptors (for `adopt`) come with the first
-byte of their request's line. A greeting of another protocol is answered and the connection ended.
+byte of their request's line, which says how many. A greeting of another protocol is answered and the
+connection ended.
 """
 
 from __future__ import annotations
