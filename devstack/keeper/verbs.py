@@ -6,8 +6,8 @@ spawn signal stop kill list ack adopt on_loss mode descendants shutdown      (he
 from __future__ import annotations
 
 import os
+import select
 import signal
-import stat
 
 from devstack.keeper import spawn
 from devstack.keeper.children import CAPTURE_BYTES, Refused
@@ -189,8 +189,10 @@ def _log(message: Message) -> tuple[tuple[str, str] | None, int]:
 
 
 def _check_pipes(pipes: list[int]) -> None:
-    """A file cannot be waited for."""
-    for pipe in pipes:
-        mode = os.fstat(pipe).st_mode
-        if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode)):
-            raise Refused(kind="invalid", message="what was sent is no pipe")
+    """A file cannot be waited for, nor can /dev/null."""
+    with select.epoll() as poll:
+        for pipe in pipes:
+            try:
+                poll.register(pipe, 0)
+            except PermissionError as exc:
+                raise Refused(kind="invalid", message="what was sent is no pipe") from exc
