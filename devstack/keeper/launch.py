@@ -43,7 +43,10 @@ async def keeper_started(places: Places, starting: Starting) -> None:
 
 
 def _reap_when_ended(loop: asyncio.AbstractEventLoop, pid: int) -> None:
-    descriptor = os.pidfd_open(pid)
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return  # it ended, and this process ignores the ends of its children
 
     def ended() -> None:
         loop.remove_reader(descriptor)

@@ -1,10 +1,16 @@
 """Where a keeper is started from."""
 
+import asyncio
 import os
 import subprocess
 import sys
 
+import pytest
+
+from devstack.keeper.errors import KeeperUnreachable
+from devstack.keeper.launch import keeper_started
 from devstack.keeper.places import Places
+from devstack.keeper.starting import Starting
 from tests.support.processes import assert_nothing_left
 from tests.support.stacks import REPOSITORY
 
@@ -46,3 +52,15 @@ def test_a_caller_that_ignores_the_end_of_its_children_gets_a_keeper_that_does_n
     run_id, code = ended.stdout.split()
     assert code == "3"
     assert_nothing_left(run_id)
+
+
+def test_why_a_keeper_did_not_start_is_told_though_it_ended_long_ago(places: Places) -> None:
+    """Where the ends of children are ignored nothing is left of it by then."""
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    reader, writer = os.pipe()
+    os.write(writer, b"there is a reason\n")
+    os.close(writer)
+
+    with pytest.raises(KeeperUnreachable, match="there is a reason"):
+        asyncio.run(keeper_started(places, Starting(ended.pid, reader, "run")))
