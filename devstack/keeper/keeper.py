@@ -13,7 +13,6 @@ the next command to tell.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import resource
 import signal
@@ -24,12 +23,13 @@ import time
 from devstack.keeper import namespaces, processes, protocol, spawn, verbs
 from devstack.keeper.children import Children, Refused
 from devstack.keeper.connections import Connection, Listener
+from devstack.keeper.hold import Hold
 from devstack.keeper.kill import Killed, freeze_and_kill, kill_until_none
 from devstack.keeper.loop import READ, Loop
 from devstack.keeper.marks import Run, boot_id, open_mark, record_run
 from devstack.keeper.notes import note
 from devstack.keeper.output import Drains, SharedLog
-from devstack.keeper.places import PlaceRefused, Places, make_folders
+from devstack.keeper.places import Places
 from devstack.keeper.roster import Roster
 from devstack.keeper.succession import Succession
 
@@ -48,7 +48,6 @@ TERM_SECONDS = 1.0
 ON_LOSS_SECONDS = 10.0
 KILL_SECONDS = 5.0
 LOOK_SECONDS = 1.0
-LOCK_SECONDS = 15.0
 ON_LOSS_KEY = "on_loss"
 
 
@@ -81,6 +80,7 @@ class Keeper:
     def __init__(self, options: Options, warden: Identity, line_to_warden: socket.socket) -> None:
         self._options = options
         self._places = Places(options.folder)
+        self._hold = Hold(self._places)
         self._warden = warden
         self._warden_line = line_to_warden
         self._loop = Loop(self._failed)
@@ -93,11 +93,12 @@ class Keeper:
         self._was_greeted = False
         self._is_recorded = False
         """Whether the record says how the run ended; else the warden says it."""
-        self._exit_waiters: list[Callable[[], None]] = []
 
     def run(self) -> int:
         """Live; returns when nothing of the run is left that could be ended. Gives the exit code."""
-        self._lock = self._take_lock()
+        if not self._hold.take():
+            self._tell_ready(b"another keeper of this stack is running\n")
+            return 1
         limits = self._raise_open_files()
         self._run = Run(
             self._places.folder,
@@ -125,24 +126,9 @@ class Keeper:
         self._loop.after(LOOK_SECONDS, self._look_after_files)
         self._await_first_controller()
         self._loop.run()
-        os.close(self._lock)
         return 0 if self._is_recorded else 1
 
     # -- start
-
-    def _take_lock(self) -> int:
-        """One keeper a folder. An earlier one may be killing what it had: it gets the time it needs."""
-        lock = self._open_lock()
-        deadline = time.monotonic() + LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return lock
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    self._tell_ready(b"another keeper of this stack is running\n")
-                    sys.exit(1)
-                time.sleep(0.01)
 
     def _raise_open_files(self) -> tuple[int, int]:
         """As many as are allowed for us; children get what the user's shell has."""
@@ -209,33 +195,9 @@ class Keeper:
             self._end_gently("no controller came")
 
     def _look_after_files(self) -> None:
-        """Somebody may have emptied the temp folder; a run without its files could not be found."""
-        if self._is_ending:
-            return
-        try:
-            if not os.path.lexists(self._run.record) or not self._listener.is_in_place:
-                self._restore_files()
-        except (OSError, PlaceRefused) as exc:
-            note(f"cannot restore the run folder: {exc}")
-        self._loop.after(LOOK_SECONDS, self._look_after_files)
-
-    def _restore_files(self) -> None:
-        make_folders(self._places)
-        lock = self._open_lock()
-        try:
-            if not os.path.sameopenfile(lock, self._lock):
-                fcntl.flock(
-                    lock, fcntl.LOCK_EX | fcntl.LOCK_NB
-                )  # refused: a second keeper has come
-                lock, self._lock = self._lock, lock
-        finally:
-            os.close(lock)
-        self._run.write()
-        if not self._listener.is_in_place:
-            self._listener.bind()
-
-    def _open_lock(self) -> int:
-        return os.open(self._places.keeper_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if not self._is_ending:
+            self._hold.restore(self._run, self._listener)
+            self._loop.after(LOOK_SECONDS, self._look_after_files)
 
     # -- clients
 
