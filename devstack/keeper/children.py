@@ -95,9 +95,12 @@ class Children:
         log: tuple[str, str] | None,
         stream: int,
         capture_bytes: int,
-        on_started: Callable[[spawn.Failure | None], None],
+        on_started: Callable[[spawn.Failure | None], bool],
     ) -> Child:
-        """Fork a process; `on_started` hears when its program runs or why it does not."""
+        """Fork a process; `on_started` hears when its program runs or why it does not.
+
+        A failure for which it gives False, since its asker is gone, is an exit like any other.
+        """
         self._refuse_known(key)
         try:
             check_room()
@@ -157,16 +160,16 @@ class Children:
         self._loop.forget(child.report)
         os.close(child.report)
         child.report = -1
-        if failure is not None:
-            self._roster.by_pid.pop(child.pid, None)
-            for output in child.outputs:
-                self._drains.close(output)
-            if child.stop_timer is not None:
-                child.stop_timer.cancel()
-            self._roster.forget(child)
         on_started, child.on_started = child.on_started, None
-        if on_started is not None:
-            on_started(failure)
+        is_heard = on_started is not None and on_started(failure)
+        if failure is None or not is_heard:
+            return
+        self._roster.by_pid.pop(child.pid, None)
+        for output in child.outputs:
+            self._drains.close(output)
+        if child.stop_timer is not None:
+            child.stop_timer.cancel()
+        self._roster.forget(child)
 
     # -- ending
 

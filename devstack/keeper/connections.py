@@ -52,11 +52,12 @@ class Connection:
         sock.setblocking(False)
         loop.watch(sock.fileno(), READ, self._ready)
 
-    def send(self, message: dict[str, object]) -> None:
-        if not self.is_open:
-            return
-        self._outgoing += protocol.encode(message)
-        self._flush()
+    def send(self, message: dict[str, object]) -> bool:
+        """False when nobody is there any more."""
+        if self.is_open:
+            self._outgoing += protocol.encode(message)
+            self._flush()
+        return self.is_open
 
     def take_descriptors(self, count: int) -> list[int]:
         """Those of one request; the requests after it may have been read with it, and have their own."""
@@ -69,6 +70,8 @@ class Connection:
             return
         self.is_open = False
         self._loop.forget(self._socket.fileno())
+        # a child that has not come to its exec holds the socket as well: closed here, it would stay open
+        self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         for descriptor in self.descriptors:
             os.close(descriptor)

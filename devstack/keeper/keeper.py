@@ -220,8 +220,8 @@ class Keeper:
             return
         request = message.get("id")
 
-        def answer(fields: Message) -> None:
-            connection.send({"id": request, **fields})
+        def answer(fields: Message) -> bool:
+            return connection.send({"id": request, **fields})
 
         try:
             fields = self._do(connection, message, answer)
@@ -231,7 +231,7 @@ class Keeper:
             answer(fields)
 
     def _do(
-        self, connection: Connection, message: Message, answer: Callable[[Message], None]
+        self, connection: Connection, message: Message, answer: Callable[[Message], bool]
     ) -> Message | None:
         """The answer to a request, None when it comes later."""
         verb = message.get("verb")
@@ -379,9 +379,10 @@ class Keeper:
     def _start_on_loss(self, command: verbs.Command) -> None:
         program = spawn.Program(command.argv, command.env, command.cwd)
 
-        def told(failure: spawn.Failure | None) -> None:
+        def told(failure: spawn.Failure | None) -> bool:
             if failure is not None:
                 note(f"cannot run {command.argv[0]}: {os.strerror(failure.number)}")
+            return True
 
         try:
             self._children.start(ON_LOSS_KEY, ON_LOSS_KEY, program, None, 0, 4096, told)
@@ -422,7 +423,7 @@ class Keeper:
         finally:
             self._leave()
 
-    def _shut_down(self, answer: Callable[[Message], None]) -> None:
+    def _shut_down(self, answer: Callable[[Message], bool]) -> None:
         self._close_door()
         try:
             ended = self._kill()

@@ -63,7 +63,7 @@ class Child:
         self.outputs: list[Output] = []
         self.report = -1
         """Tells whether exec went well; -1 once it told."""
-        self.on_started: Callable[[Failure | None], None] | None = None
+        self.on_started: Callable[[Failure | None], bool] | None = None
         self.adopted = -1
         """Pidfd of a process that one of our children started."""
         self.exit: Message | None = None

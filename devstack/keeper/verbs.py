@@ -42,7 +42,7 @@ class Command:
         """What the next controller reads from its standard input."""
 
 
-def spawn_process(message: Message, children: Children, answer: Callable[[Message], None]) -> None:
+def spawn_process(message: Message, children: Children, answer: Callable[[Message], bool]) -> None:
     """Answers when the program runs, or with why it does not."""
     key = text(message, "key")
     program = spawn.Program(
@@ -57,11 +57,10 @@ def spawn_process(message: Message, children: Children, answer: Callable[[Messag
         raise Refused(kind="invalid", message="argv is empty")
     log, stream = _log(message)
 
-    def started(failure: spawn.Failure | None) -> None:
+    def started(failure: spawn.Failure | None) -> bool:
         if failure is None:
-            answer({"ok": True, **child.to_wire()})
-        else:
-            answer({"ok": False, "error": failure.to_wire()})
+            return answer({"ok": True, **child.to_wire()})
+        return answer({"ok": False, "error": failure.to_wire()})
 
     child = children.start(
         key,
