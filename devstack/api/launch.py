@@ -140,6 +140,7 @@ def _spawn(argv: Sequence[str], places: Places, environment: Mapping[str, str]) 
     kept = {name: environment[name] for name in _PASSED_ON if name in environment}
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
     log = os.open(places.controller_log, flags, 0o600)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored by who called us, its end is not told
     try:
         if os.fstat(log).st_size > _LONGEST_LOG:
             os.ftruncate(log, 0)
