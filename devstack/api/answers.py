@@ -259,18 +259,25 @@ class Answers:
     async def reset(self, request: Request) -> Outcome:
         service = request.text("service")
         seconds = request.seconds("timeout", USUAL_TIMEOUT_SECONDS)
-        definition = self.control.state.definition(service)
-        if definition is not None and definition.kind is not Kind.DATABASE:
-            kind = definition.kind.value
-            return Outcome(
-                2,
-                (
-                    f"cannot reset {service}: it is a {kind}, not a database",
-                    f"hint: devstack restart {service} replaces its replicas",
-                ),
-            )
-        return await self._about(
+        return self._no_database(service) or await self._about(
             request, service, lambda: self.control.reset(service, timeout_seconds=seconds)
+        )
+
+    async def may_reset(self, request: Request) -> Outcome:
+        """Whether `reset` would be refused: asked before a person is asked for a yes."""
+        return self._no_database(request.text("service")) or Outcome()
+
+    def _no_database(self, name: str) -> Outcome | None:
+        """What to say about a service that has no data to drop."""
+        definition = self.control.state.definition(name)
+        if definition is None or definition.kind is Kind.DATABASE:
+            return self._unknown(name)
+        return Outcome(
+            2,
+            (
+                f"cannot reset {name}: it is a {definition.kind.value}, not a database",
+                f"hint: devstack restart {name} replaces its replicas",
+            ),
         )
 
     def _waiting(self, request: Request) -> tuple[bool, float]:
@@ -367,6 +374,7 @@ TABLE: Final[Mapping[str, Known]] = {
     "stop": Known(Answers.stop),
     "start": Known(Answers.start),
     "reset": Known(Answers.reset, is_finished=True),
+    "may-reset": Known(Answers.may_reset),
     "status": Known(Answers.status),
     "endpoints": Known(Answers.endpoints),
     "env": Known(Answers.env),

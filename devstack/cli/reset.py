@@ -20,7 +20,7 @@ Stops the database, removes its data folder and makes it anew with its seeds.
 
 
 def run(call: Call) -> int:
-    """Ask, then reset all that are named."""
+    """Ask, then reset all that are named; where one of them cannot be, nobody is asked."""
     options = read(
         call.command,
         call.words,
@@ -31,6 +31,13 @@ def run(call: Call) -> int:
         wants="a database",
     )
     seconds = options.seconds("--timeout", changes.USUAL_SECONDS)
+    client = call.reach()
+    refused = changes.ask_all(
+        client, [("may-reset", {"service": name}) for name in options.arguments]
+    )
+    client.close()
+    if refused:
+        return refused
     names = ", ".join(options.arguments)
     if "yes" not in options:
         again = f"devstack reset {' '.join(options.arguments)} --yes"
