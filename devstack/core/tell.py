@@ -38,7 +38,8 @@ def tell(before: State, event: e.Event, after: State) -> Line | None:  # noqa: C
         case e.PrepareFailed(service=service, message=message):
             return Line(service, message, Tone.BAD)
         case e.ReplicaStartFailed(replica=replica, message=message):
-            return Line(_service(before, replica), message, Tone.BAD)
+            known = _is_last_failure(before, event)
+            return None if known else Line(_service(before, replica), message, Tone.BAD)
         case e.ReplicaSpawned(replica=replica):
             return Line(_service(after, replica), f"{replica} started")
         case e.ReplicaAdopted(replica=replica, service=service):
@@ -56,7 +57,7 @@ def tell(before: State, event: e.Event, after: State) -> Line | None:  # noqa: C
             return _exit(before, event)
         case e.RoutesFailed(message=message) if message != before.gateway.routes_error:
             return Line(GATEWAY, message, Tone.BAD)
-        case e.GatewayLoadFailed(message=message):
+        case e.GatewayLoadFailed(message=message) if message != _load_error(before):
             return Line(GATEWAY, message, Tone.BAD)
         case e.RuntimeLost(runtime=runtime, reason=reason):
             return Line(None, f"{runtime} runtime: {reason}", Tone.BAD)
@@ -83,6 +84,21 @@ def tell(before: State, event: e.Event, after: State) -> Line | None:  # noqa: C
 def _warning(before: State, service: str | None, text: str) -> Line | None:
     is_known = service is not None and text in before.of(service).warnings
     return None if is_known else Line(service, text)
+
+
+def _is_last_failure(before: State, event: e.ReplicaStartFailed) -> bool:
+    """Whether the slot was tried in vain for the same reason just before, and nobody asked since."""
+    replica = before.replicas.get(event.replica)
+    if replica is None or replica.slot is None:
+        return False
+    slot = before.of(replica.service).slot(replica.slot)
+    last = slot.last_exit.message if slot.last_exit is not None else ""
+    return bool(slot.attempts(replica.revision).failures) and last == event.message
+
+
+def _load_error(before: State) -> str:
+    error = before.gateway.load_error
+    return error[1] if error is not None else ""
 
 
 def _service(state: State, replica: str) -> str | None:
