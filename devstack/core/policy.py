@@ -9,6 +9,8 @@ RESET_AFTER_READY_SECONDS = 10.0
 CRASH_LOOP_FAILURES = 5
 FLAPPING_CHANGES = 4
 FLAPPING_WINDOW_SECONDS = 60.0
+ECHO_SECONDS = 20.0
+"""So long after a service came or went, what needs it changes because of that: a stop, three probes."""
 ROUTES_RETRY_SECONDS = 0.2
 ROUTES_ATTEMPTS = 10
 """How often in a row a table is set in vain before what it should be without goes nevertheless."""

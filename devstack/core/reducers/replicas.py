@@ -1,5 +1,6 @@
 """The life of a replica up to its end; phases move forward only."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -127,7 +128,7 @@ def readiness_changed(state: State, event: e.ReadinessChanged) -> State:
     if not changed:
         return state
     service = state.of(replica.service)
-    if replica.was_ready:
+    if replica.was_ready and not _is_echo(state, replica.service, event.at):
         recent = tuple(
             at
             for at in (*service.ready_changes, event.at)
@@ -143,6 +144,29 @@ def readiness_changed(state: State, event: e.ReadinessChanged) -> State:
             rollout_error=None,
         )
     return state
+
+
+def _is_echo(state: State, name: str, at: float) -> bool:
+    """Whether anything that a service needs, be it through others, came or went lately.
+
+    Stopped by somebody or crashed: it is told of that one, and its dependents did nothing wrong.
+    """
+    needed: set[str] = set()
+    ahead = {name}
+    while ahead:
+        service = state.definition(ahead.pop())
+        direct = {d.service for d in service.depends_on} if service is not None else set()
+        ahead |= direct - needed
+        needed |= direct
+    return any(at - _came_or_went_at(state, other) <= policy.ECHO_SECONDS for other in needed)
+
+
+def _came_or_went_at(state: State, name: str) -> float:
+    since = state.of(name).waiting_since
+    if since is not None:
+        return since
+    ready = [r.ready_at for r in state.replicas_of(name) if r.is_serving and r.ready_at is not None]
+    return max(ready, default=-math.inf)
 
 
 def _reset_after_good_life(state: State, replica: Replica, at: float) -> State:
