@@ -15,6 +15,9 @@ from devstack.core.template import Reference
 OWN_PREFIX = "DEVSTACK_"
 """Variables of devstack itself, which are never passed on from the shell."""
 
+COVER = "‹secret›"
+"""What is shown in place of a secret."""
+
 _PASSWORD_IN_URL = re.compile(r"(?<=://)([^\s:/@]*):[^\s/@]+@")
 _SECRET_WORDS = ("PASSWORD", "SECRET", "TOKEN", "KEY")
 
@@ -57,13 +60,21 @@ def masked(variable: Variable) -> str:
         scheme, _, rest = variable.value.partition("://")
         authority, slash, path = rest.partition("/")
         credentials, _, host = authority.rpartition("@")
-        return f"{scheme}://{credentials.split(':', 1)[0]}:‹secret›@{host}{slash}{path}"
-    return "‹secret›"
+        return f"{scheme}://{credentials.split(':', 1)[0]}:{COVER}@{host}{slash}{path}"
+    return COVER
 
 
 def without_passwords(text: str) -> str:
     """A text for people, such as a program's last words, without the passwords of URLs in it."""
-    return _PASSWORD_IN_URL.sub(r"\1:‹secret›@", text)
+    return _PASSWORD_IN_URL.sub(rf"\1:{COVER}@", text)
+
+
+def password_in(url: str) -> str:
+    """The password in a URL, as it is written there; empty for any other text."""
+    if not _has_password(url):
+        return ""
+    authority = url.partition("://")[2].partition("/")[0]
+    return authority.rpartition("@")[0].partition(":")[2]
 
 
 def variable_prefix(name: str) -> str:

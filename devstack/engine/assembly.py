@@ -130,7 +130,7 @@ def assemble(
         probers=probers,
         gateway=nginx,
         jitter=lambda: random.uniform(-1.0, 1.0),  # noqa: S311 - spreads retries, no secret
-        on_end=Endings(folders.logs, lambda: link.run_id, state).complete,
+        on_end=Endings(folders.logs, lambda: link.run_id, state, surroundings.secrets_of).complete,
     )
     return Engine(
         link, identity, book, surroundings, sources, servers, nginx, runtime, operations, fake

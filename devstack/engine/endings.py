@@ -4,11 +4,12 @@ A replica whose port was taken by somebody else between the choice and its bind 
 slot is filled again at once, on its next port, three times at most.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from devstack.core.events import Exit
+from devstack.core.model import Service
 from devstack.core.state import Replica, State
 from devstack.engine.tails import last_lines
 from devstack.gateway.listeners import Listener, holder_of
@@ -24,6 +25,8 @@ class Endings:
     logs: Path
     run_id: Callable[[], str]
     state: Callable[[], State]
+    secrets: Callable[[Service], Collection[str]]
+    """What a service must not have told of its last words, see `covers.secrets_among`."""
     _stolen: dict[tuple[str, int | None], int] = field(default_factory=dict)
     """How often in a row a slot's port was taken by somebody else."""
 
@@ -34,8 +37,10 @@ class Endings:
         replica = self.state().replicas.get(end.replica)
         if replica is not None and replica.stop_cause and not replica.stop_is_failure:
             return end  # it was asked to: its last words are of no use to anybody
-        service = end.replica.rpartition("#")[0].rpartition(".")[0]
-        tail = last_lines(self.logs / service / self.run_id(), end.replica)
+        name = end.replica.rpartition("#")[0].rpartition(".")[0]
+        service = self.state().definition(name)
+        secrets = self.secrets(service) if service is not None else ()
+        tail = last_lines(self.logs / name / self.run_id(), end.replica, secrets)
         end = replace(end, exit=replace(end.exit, tail=tail))
         if replica is None:
             return end

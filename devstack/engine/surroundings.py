@@ -10,6 +10,7 @@ from devstack.core.model import Endpoint, EngineProgram, Service, Stack
 from devstack.core.routes import Listen
 from devstack.core.template import Reference, Template
 from devstack.engine.addresses import LOOPBACK, AddressBook, Consumer, UnknownReference
+from devstack.engine.covers import secrets_among
 from devstack.engine.ports import Bindable, is_free, try_bind
 from devstack.engines.base import EngineSpec
 from devstack.gateway.listeners import holder_of
@@ -88,6 +89,17 @@ class StackSurroundings:
             )
         except UnknownReference as error:
             raise CannotLaunch(f"cannot start {service.name}: {error}", permanent=True) from error
+
+    def secrets_of(self, service: Service) -> tuple[str, ...]:
+        """What must not be shown of the words of a service: its secret variables, its own password."""
+        ports = {port.name: numbers[0] for port, numbers in self.book.slot_ports(service, 1)}
+        try:
+            variables = self.variables(service, ports)
+        except CannotLaunch:
+            variables = ()  # it refers to what is gone: nothing of it was started since
+        if service.is_engine:
+            variables = (*variables, Variable("PASSWORD", self.book.password(service), "stack"))
+        return secrets_among(variables)
 
     def resolve(
         self, service: Service, texts: Iterable[Template], ports: Mapping[str, int]

@@ -1,7 +1,9 @@
-"""The last lines that a replica wrote, for the message of its end."""
+"""The last lines that a replica wrote, for the message of its end: told and kept, so without secrets."""
 
+from collections.abc import Collection
 from pathlib import Path
 
+from devstack.engine.covers import covered
 from devstack.logs.ansi import plain_text
 from devstack.logs.format import file_name, parse_file_name
 
@@ -10,8 +12,11 @@ MOST_LINES = 20
 LONGEST_LINE = 500
 
 
-def last_lines(folder: Path, producer: str) -> tuple[str, ...]:
-    """At most twenty lines from the end of a producer's newest segment; none where there is no log."""
+def last_lines(folder: Path, producer: str, secrets: Collection[str]) -> tuple[str, ...]:
+    """At most twenty lines from the end of a producer's newest segment; none where there is no log.
+
+    Secrets (of `covers.secrets_among`) are covered.
+    """
     segment = 0
     try:
         names = [name.name for name in folder.iterdir()]
@@ -28,5 +33,5 @@ def last_lines(folder: Path, producer: str) -> tuple[str, ...]:
             data = file.read()
     except OSError:
         return ()
-    lines = [plain_text(line).rstrip() for line in data.splitlines()]
-    return tuple(line[:LONGEST_LINE] for line in lines[-MOST_LINES:])
+    lines = [plain_text(line).rstrip() for line in data.splitlines()[-MOST_LINES:]]
+    return tuple(covered(line, secrets)[:LONGEST_LINE] for line in lines)

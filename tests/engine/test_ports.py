@@ -229,7 +229,7 @@ def started(port: int, replica: str = "web.1#1", **changes: object) -> State:
 
 
 def endings(folder: Path, state: State) -> Endings:
-    return Endings(folder, lambda: "run", lambda: state)
+    return Endings(folder, lambda: "run", lambda: state, lambda _: ())
 
 
 def crashed(replica: str = "web.1#1") -> ReplicaEnd:
@@ -295,9 +295,9 @@ def test_at_most_twenty_lines_of_the_newest_segment_are_read(tmp_path: Path) -> 
     writer.close()
     assert len(list(tmp_path.glob("*.log*"))) > 2
 
-    lines = last_lines(tmp_path, "web.1#1")
+    lines = last_lines(tmp_path, "web.1#1", ())
 
     assert lines[-1] == "line 1999"
     assert 1 <= len(lines) <= 20
-    assert last_lines(tmp_path, "web.1#2") == ()
-    assert last_lines(tmp_path / "none", "web.1#1") == ()
+    assert last_lines(tmp_path, "web.1#2", ()) == ()
+    assert last_lines(tmp_path / "none", "web.1#1", ()) == ()

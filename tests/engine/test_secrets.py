@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -172,3 +173,52 @@ def test_k05_no_secret_is_told_stored_or_on_a_command_line(tmp_path: Path) -> No
     assert on_command_lines == []
     assert any(b"postgres" in line for line in command_lines)
     assert os.fsencode(PYTHON) in b"".join(command_lines)
+
+
+TELLTALE = """\
+import base64, os, sys
+dsn, token = os.environ["DATABASE_URL"], os.environ["API_TOKEN"]
+print("cannot use", dsn, flush=True)
+print("nor", base64.b64encode(token.encode()).decode(), flush=True)
+sys.exit(f"refused: {token}")
+"""
+TELLTALE_STACK = """\
+name: telltale
+services:
+  web:
+    command: [PYTHON, -I, web.py]
+    port: none
+    restart: never
+    depends_on: [made]
+    environment: {API_TOKEN: "canary-env/7f3a+1c"}
+databases:
+  made: {engine: postgres}
+"""
+
+
+def test_k05_a_program_that_says_its_secrets_as_it_ends_has_them_in_its_log_alone(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "telltale"
+    folder.mkdir()
+    write_stack(folder, TELLTALE_STACK.replace("PYTHON", PYTHON), {"web.py": TELLTALE})
+    with stack_in(folder) as stack:
+        up = stack.devstack("up", "-d", "--wait", code=1)
+        identity = folder / ".devstack" / "identity.json"
+        secrets = {
+            "generated": json.loads(identity.read_text())["passwords"]["made"],
+            "environment": "canary-env/7f3a+1c",
+        }
+        why = stack.devstack("why", "web")
+        told = [up, why, stack.devstack("why", "web", "--json"), stack.devstack("status", "--json")]
+        written = found_in(folder / ".devstack", secrets)
+
+        assert re.search(r"cannot use postgresql://\w+:‹secret›@", why.out)
+        assert "nor ‹secret›" in why.out
+        assert "refused: ‹secret›" in why.out
+        for form in (form.decode() for secret in secrets.values() for form in forms(secret)):
+            assert not [answer.text for answer in told if form in answer.text]
+        (log,) = written.pop("environment")
+        assert log.startswith("logs/web/")
+        assert sorted(written.pop("generated")) == ["identity.json", log]
+        assert found_in(Path(stack.places.folder), secrets) == {}
