@@ -140,6 +140,10 @@ class Answers:
         self.control.leave()
         return Outcome()
 
+    async def ping(self, _: Request) -> Outcome:
+        """A sign of life."""
+        return Outcome()
+
     # ── waiting and watching ──────────────────────────────────────────────────────────────────
 
     async def wait(self, request: Request) -> Outcome:
@@ -367,6 +371,7 @@ TABLE: Final[Mapping[str, Known]] = {
     "down": Known(Answers.down, is_finished=True),
     "kill": Known(Answers.kill),
     "leave": Known(Answers.leave, is_finished=True),
+    "ping": Known(Answers.ping),
     "wait": Known(Answers.wait),
     "follow": Known(Answers.follow),
     "scale": Known(Answers.scale),

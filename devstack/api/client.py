@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 import sys
 import time
@@ -20,9 +21,12 @@ if TYPE_CHECKING:
 
     from devstack.keeper.places import Places
 
-CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 5.0
 """A listing takes milliseconds: who says nothing for so long was stopped, or hangs."""
+SIGN_SECONDS = ANSWER_SECONDS / 2
+"""Where an answer takes its time: who says nothing for so long is asked whether it lives."""
+GIVE_UP_SECONDS = 12.5
+"""Who has not answered even that for so long will not."""
 _READ = 1 << 16
 MOST_READS = 64
 """Then what came is handled first, however much more there is."""
@@ -39,7 +43,9 @@ class Silent(Exception):
     def __init__(self, pid: int) -> None:
         who = f"the controller (pid {pid})" if pid else "the controller"
         super().__init__(f"{who} does not answer")
-        self.hint = f"if it was stopped, kill -CONT {pid} lets it go on" if pid else ""
+        self.pid = pid
+        down = "devstack down ends it and all it runs"
+        self.hint = f"kill -CONT {pid} lets it go on if it was stopped; {down}" if pid else down
 
 
 class OtherProtocol(Exception):
@@ -88,6 +94,11 @@ class Client:
         self._buffer = b""
         self._requests = 0
         self._hello: Hello | None = None
+        self._on_silence: Callable[[Silent], None] | None = None
+        self._heard_at = time.monotonic()
+        """When something came last, or was asked for."""
+        self._sign_asked_at: float | None = None
+        self._is_told = False
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -97,7 +108,33 @@ class Client:
 
     def limit(self, seconds: float) -> None:
         """From here on wait no longer for what comes next; then raises Silent."""
+        self._on_silence = None
         self._socket.settimeout(seconds)
+
+    def wait_patiently(self, on_silence: Callable[[Silent], None]) -> None:
+        """From here on wait for as long as the controller shows that it lives.
+
+        Once it does not, `on_silence` is called after five seconds, and Silent raised after fifteen.
+        """
+        self._on_silence = on_silence
+
+    def mind_silence(self) -> None:
+        """To be called while nothing comes: ask for a sign of life, then do as `wait_patiently` says.
+
+        By steps, so that one who slept through the time itself still takes what came meanwhile.
+        """
+        now = time.monotonic()
+        if self._sign_asked_at is None:
+            if now - self._heard_at >= SIGN_SECONDS:
+                self.send("ping")
+                self._sign_asked_at = now
+            return
+        silent = now - self._sign_asked_at
+        if silent >= GIVE_UP_SECONDS:
+            raise Silent(_peer_pid(self._socket))
+        if silent >= SIGN_SECONDS and not self._is_told and self._on_silence is not None:
+            self._is_told = True
+            self._on_silence(Silent(_peer_pid(self._socket)))
 
     def greet(self) -> Hello:
         """Whom we talk to, whatever its protocol; raises Lost."""
@@ -109,6 +146,7 @@ class Client:
     def send(self, do: str, **arguments: object) -> int:
         """Ask for something; the id by which the answers are known."""
         self._requests += 1
+        self._heard()
         self._flush(encode({"id": self._requests, "do": do, **arguments}))
         return self._requests
 
@@ -173,7 +211,14 @@ class Client:
             if end:
                 self._buffer = rest
                 return decode(line)
+            if self._on_silence is not None:
+                while not select.select([self._socket], [], [], SIGN_SECONDS)[0]:
+                    self.mind_silence()
             self._receive()
+
+    def _heard(self) -> None:
+        self._heard_at = time.monotonic()
+        self._sign_asked_at, self._is_told = None, False
 
     def _receive(self) -> None:
         try:
@@ -187,6 +232,7 @@ class Client:
         if not data:
             raise Lost
         self._buffer += data
+        self._heard()
 
 
 def _peer_pid(connection: socket.socket) -> int:
@@ -199,18 +245,42 @@ def _peer_pid(connection: socket.socket) -> int:
 
 
 def connect(places: Places) -> Client | None:
-    """The controller of a stack; None where none answers. Raises OSError where it may not be asked."""
+    """The controller of a stack; None where none answers. Raises OSError where it may not be asked.
+
+    Raises Silent where so many wait for it already that nobody else can.
+    """
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.settimeout(CONNECT_SECONDS)  # a full queue of a controller that hangs
-    try:
-        connection.connect(places.control_socket)
-    except OSError as exc:
-        connection.close()
-        if exc.errno in _NOBODY:
-            return None
-        raise
-    connection.settimeout(None)
+    connection.setblocking(False)  # else it would wait for its turn without end
+    deadline = time.monotonic() + ANSWER_SECONDS
+    while True:
+        try:
+            connection.connect(places.control_socket)
+            break
+        except BlockingIOError as exc:
+            if time.monotonic() >= deadline:
+                connection.close()
+                raise Silent(_locked_by(places)) from exc
+            time.sleep(0.02)  # its queue is full: nothing can be awaited
+        except OSError as exc:
+            connection.close()
+            if exc.errno in _NOBODY:
+                return None
+            raise
+    connection.setblocking(True)
     return Client(connection)
+
+
+def _locked_by(places: Places) -> int:
+    """The pid of the controller that holds the lock of the stack; 0 where it cannot be read."""
+    try:
+        descriptor = os.open(places.controller_lock, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return 0
+    try:
+        text = os.read(descriptor, 32).strip()
+    finally:
+        os.close(descriptor)
+    return int(text) if text.isdigit() else 0
 
 
 def connect_soon(places: Places, seconds: float) -> Client | None:

@@ -78,19 +78,22 @@ def show_listing(call: Call, do: str, **arguments: object) -> int:
     """Print what the controller rendered; one that says nothing is not waited for."""
     client = call.reach()
     client.limit(ANSWER_SECONDS)
-    try:
-        answer = client.ask(do, None, **arguments)
-    except Silent as silent:
-        raise Failed(str(silent), silent.hint) from silent
+    answer = client.ask(do, None, **arguments)
     return finish(answer.exit_code, answer.lines)
 
 
 def reach(places: Places) -> Client | None:
-    """The controller that serves there; one that is just being started is waited for."""
+    """The controller that serves there; one that is just being started is waited for.
+
+    It may take its time for what it is asked, but not without a sign of life; raises Silent.
+    """
     try:
         if not check(places):
             return None
-        return connect_soon(places, PATIENCE_SECONDS)
+        client = connect_soon(places, PATIENCE_SECONDS)
+        if client is not None:
+            client.wait_patiently(tell_silence)
+        return client
     except PlaceRefused as refused:
         raise Failed(str(refused), refused.hint) from refused
     except OSError as exc:
@@ -99,6 +102,11 @@ def reach(places: Places) -> Client | None:
             f"its log is {places.controller_log}",
             code=FAILED,
         ) from exc
+
+
+def tell_silence(silent: Silent) -> None:
+    """Say that the controller is still waited for, and what may help."""
+    say(f"{silent}: waiting for it", f"hint: {silent.hint}")
 
 
 def report_dead_runs(places: Places, *, kill: bool = False) -> None:

@@ -5,12 +5,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from contextlib import suppress
 
 from devstack.api.checkout import data_folders, hidden_root, wishes_file
-from devstack.api.client import Client, Lost, has_keeper
+from devstack.api.client import Client, Lost, Silent, has_keeper
 from devstack.api.locate import Places, places_of, read_entry, remove_entry
 from devstack.cli import talk
 from devstack.cli.call import reach
@@ -24,6 +25,7 @@ USAGE = """\
 usage: devstack down [--volumes] [--yes] [--stack ID]
 
 Stops the stack, dependents first; nothing is left behind. Overrides of scale and stop end with it.
+A controller that does not answer is ended with all it runs.
 
   --volumes     also remove the data of all databases, after listing it
   -y, --yes     do not ask before removing data
@@ -31,6 +33,8 @@ Stops the stack, dependents first; nothing is left behind. Overrides of scale an
 """
 
 END_SECONDS = 15.0
+GENTLE_SECONDS = 8.0
+"""A keeper that was asked to end kills what is left after a second, for five seconds at most."""
 _STACK_ID = frozenset("0123456789abcdef")
 
 
@@ -53,14 +57,10 @@ def run(call: Call) -> int:
     if "volumes" in options:
         folders = data_folders(file, places.stack_id) if file else []
         _agree(folders, is_agreed="yes" in options)
-    client = reach(places)
-    code = talk.FINE
-    if client is not None:
-        code = _ask(client, volumes="volumes" in options)
-    elif has_keeper(places):
-        _end_keeper(places)
+    code = _ask_controller(places, volumes="volumes" in options)
     was_dead = _sweep(places)
-    if client is None:
+    if code is None:
+        code = talk.FINE
         remove_entry(places)
         if file:
             _forget_wishes(file)
@@ -93,8 +93,32 @@ def _agree(folders: list[str], *, is_agreed: bool) -> None:
         talk.confirm("remove it?", or_write="devstack down --volumes --yes")
 
 
+def _ask_controller(places: Places, *, volumes: bool) -> int | None:
+    """How the controller says it went; None where it is none, or does not answer: all is ended then."""
+    hung = 0
+    try:
+        client = reach(places)
+        if client is not None:
+            return _ask(client, volumes=volumes)
+    except Silent as silent:
+        if not silent.pid:
+            raise
+        hung = silent.pid
+        talk.say(f"{silent}: ending it and all it runs")
+    if hung or has_keeper(places):
+        _end_all(places, hung)
+    return None
+
+
 def _ask(client: Client, *, volumes: bool) -> int:
     is_terminal = not talk.is_plain(sys.stderr)
+
+    def wake(silent: Silent) -> None:
+        if is_terminal:
+            sys.stderr.write("\r\x1b[K")
+        talk.say(f"{silent}: it is woken, and ended with all it runs if it still does not")
+        if silent.pid:
+            _signal(silent.pid, signal.SIGCONT)
 
     def show(data: dict[str, object]) -> None:
         stopping = data.get("stopping")
@@ -102,6 +126,7 @@ def _ask(client: Client, *, volumes: bool) -> int:
             sys.stderr.write(f"\r\x1b[K{stopping_text(stopping)}"[:200])
             sys.stderr.flush()
 
+    client.wait_patiently(wake)
     try:
         answer = client.ask("down", show, volumes=volumes)
     except Lost as gone:
@@ -137,23 +162,42 @@ def await_end(client: Client) -> None:
         client.close()
 
 
-def _end_keeper(places: Places) -> None:
-    """A keeper without a controller: its warden ends all it started."""
-    import signal
+def _end_all(places: Places, hung: int) -> None:
+    """End what no controller will: a keeper ends what it started, and its warden what is left then.
 
+    `hung` is the pid of a controller that does not answer, or 0.
+    """
     from devstack.keeper import processes
     from devstack.keeper.marks import runs_in
 
-    alive = [run for run in runs_in(places.folder) if processes.is_running(run.keeper)]
-    for run in alive:
-        os.kill(run.keeper[0], signal.SIGKILL)
-    deadline = time.monotonic() + END_SECONDS
-    while any(processes.is_running(run.warden) for run in alive):
-        if time.monotonic() > deadline:
+    runs = [run for run in runs_in(places.folder) if processes.is_running(run.keeper)]
+    doomed = [run.warden for run in runs]
+    for run in runs:  # before the controller: a keeper that is not ending starts another one
+        _signal(run.keeper[0], signal.SIGTERM)
+        for pid, _ in (run.keeper, run.warden):
+            _signal(pid, signal.SIGCONT)
+    if hung:
+        doomed.append((hung, processes.start_of(hung)))
+        _signal(hung, signal.SIGKILL)
+    started = time.monotonic()
+    is_gentle = True
+    while any(map(processes.is_running, doomed)):
+        passed = time.monotonic() - started
+        if passed > GENTLE_SECONDS and is_gentle:
+            is_gentle = False
+            for run in runs:
+                _signal(run.keeper[0], signal.SIGKILL)
+        if passed > GENTLE_SECONDS + END_SECONDS:
             raise talk.Failed(
                 "cannot stop what runs without a controller", f"look into {places.keeper_log}"
             )
         time.sleep(0.02)  # not our child: nothing to wait for
+
+
+def _signal(pid: int, number: int) -> None:
+    """To one that may have gone meanwhile."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 def _sweep(places: Places) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import time
 
-from devstack.api.client import connect
+from devstack.api.client import Silent, connect
 from devstack.api.locate import PlaceRefused, read_entry, stacks
 from devstack.cli import talk
 from devstack.cli.options import read
@@ -50,7 +50,7 @@ def _stack(place: Places) -> dict[str, object] | None:
     client = None
     try:
         client = connect(place)
-    except OSError:
+    except (OSError, Silent):
         state = "unknown"
     else:
         state = "gone" if client is None else "running"

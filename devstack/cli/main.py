@@ -53,7 +53,7 @@ def _run(arguments: list[str], controller: Sequence[str] | None) -> int:
     if any(word in ("-h", "--help") for word in _before_end(words)):
         data([module.USAGE.rstrip()])
         return 0
-    from devstack.api.client import Lost, OtherProtocol
+    from devstack.api.client import Lost, OtherProtocol, Silent
     from devstack.cli.call import Call
 
     file, words = _late_options(words, file, has_own_f=name == "logs")
@@ -61,6 +61,8 @@ def _run(arguments: list[str], controller: Sequence[str] | None) -> int:
         return int(module.run(Call(name, words, file, controller)))
     except OtherProtocol as other:
         raise Failed(str(other), other.hint) from other
+    except Silent as silent:
+        raise Failed(str(silent), silent.hint) from silent
     except Lost as lost:
         raise Failed(
             "cannot go on: the controller ended before it answered",

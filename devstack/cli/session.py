@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
-from devstack.api.client import Answer, Client, Lost, connect
+from devstack.api.client import Answer, Client, Lost, Silent, connect
 from devstack.api.locate import Places
 from devstack.cli import talk
 from devstack.cli.down import stopping_text
@@ -78,6 +78,7 @@ class Session:
         os.set_blocking(woken, False)
         before = {number: signal.signal(number, self._note) for number in _SIGNALS}
         previous = signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+        self._client.wait_patiently(self._tell_silence)
         try:
             self._ask("follow", self._on_follow_end)
             self._ask("up", self._on_applied, **request, lease=not self._detached)
@@ -123,6 +124,8 @@ class Session:
             self._on_signal(self._signals.pop(0))
         if self._client.fileno() in ready and self._exit_code is None:
             self._read()
+        elif self._is_waiting():
+            self._mind_silence()
         if self._follower is not None and self._exit_code is None:
             self._show_logs(self._follower)
         self._screen.tick()
@@ -150,6 +153,24 @@ class Session:
                 if on_end is not None and self._exit_code is None:
                     on_end(Answer(message["end"]))
 
+    def _is_waiting(self) -> bool:
+        """Whether an answer is due; who only follows is told what there is to tell."""
+        return any(on_end != self._on_follow_end for on_end in self._requests.values())
+
+    def _mind_silence(self) -> None:
+        """Whoever holds the lease waits on: the stack ends with this process."""
+        try:
+            self._client.mind_silence()
+        except Lost:
+            self._on_lost()
+        except Silent:
+            if not self._has_lease:
+                raise
+
+    def _tell_silence(self, silent: Silent) -> None:
+        self._screen.say(f"{silent}: waiting for it")
+        self._screen.say(f"hint: {silent.hint}")
+
     def _on_lost(self) -> None:
         if self._times_asked:
             self._exit_code = self._code_when_stopped
@@ -172,6 +193,7 @@ class Session:
                 time.sleep(0.02)  # the socket does not exist yet: nothing to await
                 continue
             self._client = client
+            client.wait_patiently(self._tell_silence)
             if client.greet().has_lease:
                 break
             self._ask("follow", self._on_follow_end)

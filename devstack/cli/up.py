@@ -12,7 +12,7 @@ from devstack.api.client import Client, Lost, OtherProtocol, connect_soon
 from devstack.api.locate import PlaceRefused, Places, make, stack_id_of
 from devstack.api.wire import PROTOCOL, is_newer
 from devstack.cli import talk
-from devstack.cli.call import PATIENCE_SECONDS, Call
+from devstack.cli.call import PATIENCE_SECONDS, Call, tell_silence
 from devstack.cli.options import Options, read
 from devstack.keeper.sweep import sweep
 
@@ -79,6 +79,7 @@ def run(call: Call) -> int:
             for dead in sweep([places], kill=True):
                 talk.say(str(dead))
             client = launch.start(places, file, os.environ, command=call.controller, on_wait=wait)
+            client.wait_patiently(tell_silence)
             hello = client.greet()
             if hello.protocol != PROTOCOL:
                 raise OtherProtocol(hello)
@@ -138,6 +139,7 @@ def _running(places: Places) -> Client | None:
     client = connect_soon(places, PATIENCE_SECONDS)
     if client is None:
         return None
+    client.wait_patiently(tell_silence)
     hello = client.greet()
     if hello.protocol != PROTOCOL:
         raise OtherProtocol(hello)

@@ -55,13 +55,12 @@ def run(call: Call) -> int:
 def _controller(call: Call) -> Hello | None:
     try:
         client = reach(call.places())
+        if client is None:
+            return None
+        client.limit(ANSWER_SECONDS)
+        return client.greet()
     except talk.Failed:
         return None
-    if client is None:
-        return None
-    client.limit(ANSWER_SECONDS)
-    try:
-        return client.greet()
     except Silent as silent:
         talk.say(str(silent))
         return None

@@ -298,11 +298,12 @@ class TestARunningStack:
         finally:
             os.kill(pid, signal.SIGCONT)
 
+        down = "devstack down ends it and all it runs"
         for out, err, code in ends[:-1]:
             assert (out, code) == (b"", 1)
             assert err.decode().splitlines() == [
                 f"the controller (pid {pid}) does not answer",
-                f"hint: if it was stopped, kill -CONT {pid} lets it go on",
+                f"hint: kill -CONT {pid} lets it go on if it was stopped; {down}",
             ]
         assert ends[-1][2] == 0
         assert stack.service("api")["state"] == "ready"
