@@ -298,8 +298,11 @@ def has_keeper(places: Places) -> bool:
     if not os.path.exists(places.keeper_socket):  # noqa: PTH110 - a light start
         return False
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.setblocking(False)
     try:
         connection.connect(places.keeper_socket)
+    except BlockingIOError:
+        return True  # its queue is full: it was stopped, or hangs
     except OSError:
         return False
     finally:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from devstack.api import client as client_module
-from devstack.api.client import Client, Silent, connect
+from devstack.api.client import Client, Silent, connect, has_keeper
 from devstack.api.wire import PROTOCOL, decode, encode
 from devstack.keeper.places import Places
 
@@ -92,6 +92,16 @@ def test_who_has_more_clients_waiting_than_it_can_have_is_silent(places: Places)
             connect_often(places, waiting)
 
     assert silent.value.pid == 4242
+
+
+def test_a_keeper_that_takes_nobody_is_there_all_the_same(places: Places) -> None:
+    Path(places.folder).mkdir()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(places.keeper_socket)
+        listener.listen(1)
+
+        assert all(has_keeper(places) for _ in range(10))
+    assert not has_keeper(places)
 
 
 def connect_often(places: Places, waiting: contextlib.ExitStack) -> None:

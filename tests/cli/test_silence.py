@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from devstack.api.client import Silent, connect
+from devstack.keeper.marks import runs_in
 from tests.support.processes import eventually
 from tests.support.stacks import StackUnderTest
 
@@ -90,6 +91,18 @@ def test_down_ends_a_controller_that_hangs_and_all_it_runs(stack: StackUnderTest
     stack.up()
     assert len(stack.pids("api")) == 1, "what was wished ends with down"
     assert stack.controller_pid != pid
+
+
+def test_down_ends_a_keeper_that_was_stopped_and_has_no_controller(stack: StackUnderTest) -> None:
+    stack.up()
+    controller = stack.controller_pid
+    (run,) = runs_in(stack.places.folder)
+
+    with stopped(run.keeper[0]):
+        os.kill(controller, signal.SIGKILL)
+        stack.devstack("down", seconds=60)
+
+    stack.assert_nothing_left()
 
 
 def test_what_changes_something_says_that_it_waits_and_goes_on_when_it_is_answered(
