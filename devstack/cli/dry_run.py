@@ -20,7 +20,9 @@ from devstack.packs.detect import all_packs, detect
 from devstack.packs.go_mains import choose_main, find_module
 from devstack.packs.node_manifest import read_package_json
 from devstack.packs.node_start import find_start
-from devstack.packs.python_apps import App, Broken, find_app, resolve_app
+from devstack.packs.python_apps import App
+from devstack.packs.python_modules import Broken
+from devstack.packs.python_start import find_app, resolve_app
 
 
 def show(path: Path) -> int:

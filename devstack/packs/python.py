@@ -9,7 +9,7 @@ from pathlib import Path
 
 from devstack.packs.base import CannotPrepare, Command, FindTool, Prepared, PrepareRequest
 from devstack.packs.digest import digest_files, digest_values, walk_source
-from devstack.packs.python_apps import App, Broken, find_app, resolve_app
+from devstack.packs.python_apps import App
 from devstack.packs.python_env import (
     RUNNERS,
     PythonEnvironment,
@@ -17,6 +17,8 @@ from devstack.packs.python_env import (
     make_server_folder,
 )
 from devstack.packs.python_manifest import FILES, find_manifest
+from devstack.packs.python_modules import Broken
+from devstack.packs.python_start import find_app, resolve_app
 from devstack.steps import StepRunner
 
 _CODE = (".py", ".pyi", ".pyx", ".html", ".jinja", ".j2", ".sql")

@@ -1,10 +1,12 @@
-"""Which application a folder of Python holds, by its syntax trees."""
+"""Which application or script of a Python folder is started, by its syntax trees."""
 
 from collections.abc import Mapping
 
 import pytest
 
-from devstack.packs.python_apps import App, Broken, find_app, resolve_app
+from devstack.packs.python_apps import App
+from devstack.packs.python_modules import Broken
+from devstack.packs.python_start import find_app, resolve_app
 from tests.packs_unit.bench import MakeTree
 
 FLASK = "from flask import Flask\n"
