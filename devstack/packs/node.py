@@ -6,10 +6,8 @@ them: nothing is written into the tree. Where what `start` runs is not in the tr
 build script (TypeScript), that script runs in a copy of the tree and replicas run from the copy.
 """
 
-import contextlib
 import os
 import re
-import shutil
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -21,10 +19,11 @@ from devstack.packs.base import (
     PrepareRequest,
     Toolchain,
 )
-from devstack.packs.digest import digest_files, digest_values, walk_source, walk_tree
+from devstack.packs.digest import digest_files, digest_values
 from devstack.packs.folders import publish, temporary_folder
 from devstack.packs.locations import find_location
-from devstack.packs.node_locks import find_lock
+from devstack.packs.node_copy import copy_program
+from devstack.packs.node_files import ProgramFiles, program_files
 from devstack.packs.node_manifest import PackageJson, read_package_json
 from devstack.packs.node_packages import (
     Packages,
@@ -41,20 +40,6 @@ from devstack.provision.tool import ToolUnavailable
 from devstack.provision.versions import fits
 from devstack.steps import StepFailed, StepRunner
 
-_CODE = (
-    ".js",
-    ".mjs",
-    ".cjs",
-    ".ts",
-    ".mts",
-    ".cts",
-    ".tsx",
-    ".jsx",
-    ".json",
-    ".html",
-    ".ejs",
-    ".pug",
-)
 _LOWEST = "20.6"
 _COMPILE_CACHE_SINCE = "22.1"
 _FILES = ("server.js", "server.mjs", "index.mjs", "app.mjs")
@@ -85,9 +70,9 @@ class NodePack:
             package = read_package_json(source)
             start = find_start(source, package, None)
         except CannotPrepare:
-            return walk_source(source, code_suffixes=_CODE)  # preparing it tells the mistake
+            return program_files(source, is_built=False).files  # preparing it tells the mistake
         script = _build_script(source, package, start) if start is not None else None
-        return (*_source_files(source, script), *_lock_above(source))
+        return program_files(source, is_built=script is not None).files
 
     async def prepare(self, request: PrepareRequest, steps: StepRunner) -> Prepared:
         package = read_package_json(request.source)
@@ -97,14 +82,14 @@ class NodePack:
         notes.insert(0, f"node {node.version} ({node.origin})")
         packages = await find_packages(request, package, node, steps, notes)
         script = _build_script(request.source, package, start) if start is not None else None
-        files = _source_files(request.source, script)
-        source = digest_files(request.source, (*files, *_lock_above(request.source)))
+        program = program_files(request.source, is_built=script is not None)
+        source = digest_files(request.source, program.files)
         where = ":".join(map(str, packages.folders))
         digest = digest_values("node", node.version, where, source, request.main or "")
         folder, built = request.source, []
         if script is not None:
-            folder = await self._build(request, packages, node, script, files, digest, steps)
-            built = [folder]
+            copy = await self._build(request, packages, node, script, program, digest, steps)
+            folder, built = program.place_in(copy), [copy]
             notes.append(f"`npm run {script}` was run in a copy; replicas run from {folder}")
         elif "build" in package.scripts and start is not None:
             notes.append(f"scripts.build is not run: {start.said_by} is in the working tree")
@@ -169,7 +154,7 @@ class NodePack:
         packages: Packages,
         node: Toolchain,
         script: str,
-        files: tuple[Path, ...],
+        program: ProgramFiles,
         digest: str,
         steps: StepRunner,
     ) -> Path:
@@ -178,18 +163,18 @@ class NodePack:
             return final
         with temporary_folder(request.build, "node") as folder:
             made = folder / "tree"
-            _copy_tree(request.source, made, files)
-            packages.link_into(made)
+            copy_program(program, packages, made)
+            source = program.place_in(made)
             try:
                 await steps.run(
                     [*npm_command(node), "run", script],
                     title=f"build {request.service}",
                     env=npm_environment(node, request),
-                    cwd=made,
+                    cwd=source,
                     nice=_BUILD_NICE,
                 )
             except StepFailed as failed:
-                raise _explain_build(failed, request, made, script) from failed
+                raise _explain_build(failed, request, source, script) from failed
             publish(made, final)
         return final
 
@@ -230,19 +215,6 @@ def _build_script(source: Path, package: PackageJson, start: Start) -> str | Non
     return "build" if is_output or not is_there else None
 
 
-def _source_files(source: Path, build_script: str | None) -> tuple[Path, ...]:
-    """A build script may read any file of the tree; what runs from the tree may write there."""
-    if build_script is not None:
-        return walk_tree(source)
-    return walk_source(source, code_suffixes=_CODE)
-
-
-def _lock_above(source: Path) -> tuple[Path, ...]:
-    """The lock file of the workspace: it lies outside the source and says what the source gets."""
-    lock = find_lock(source)
-    return (lock.file,) if lock is not None and lock.file.parent != source else ()
-
-
 def _variables(
     request: PrepareRequest, node: Toolchain, folder: Path, packages: Packages
 ) -> dict[str, str]:
@@ -268,14 +240,6 @@ def _argv(start: Start, node: Toolchain, packages: Packages) -> tuple[str, ...]:
     own = (folder / words[0] for folder in packages.programs)
     program = next((str(path) for path in own if path.exists()), words[0])
     return (program, *words[1:])
-
-
-def _copy_tree(source: Path, target: Path, files: tuple[Path, ...]) -> None:
-    for file in files:
-        copy = target / file.relative_to(source)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):  # removed while we looked
-            shutil.copy2(file, copy, follow_symlinks=False)
 
 
 def _wanted_version(source: Path) -> str | None:

@@ -35,22 +35,9 @@ class Packages:
     def programs(self) -> tuple[Path, ...]:
         return tuple(folder / ".bin" for folder in self.folders)
 
-    def link_into(self, tree: Path) -> None:
-        """Let a copy of the tree find them; the nearer folder's where two have one of a name."""
-        target = tree / "node_modules"
-        if not self.folders:
-            return
-        if len(self.folders) == 1:
-            target.symlink_to(self.folders[0])
-            return
-        for folder in self.folders:
-            for entry in folder.iterdir():
-                is_scope = entry.name.startswith("@") or entry.name == ".bin"
-                for one in entry.iterdir() if is_scope else (entry,):
-                    link = target / one.relative_to(folder)
-                    if not os.path.lexists(link):
-                        link.parent.mkdir(parents=True, exist_ok=True)
-                        link.symlink_to(one)
+    def within(self, source: Path) -> Path | None:
+        """The `node_modules` that the service's own folder has, or would have if it were ours."""
+        return next((f for f in self.folders if self.is_ours or f.parent == source), None)
 
 
 def manifest_files(source: Path) -> list[Path]:

@@ -1,6 +1,7 @@
 """Node: packages that another manager installed, and those of a workspace above the service."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from devstack.packs.base import CannotPrepare
 from devstack.packs.digest import source_digest
 from devstack.packs.node import NodePack
-from tests.packs_unit.bench import Bench, MakeTree, Run
+from tests.packs_unit.bench import Bench, MakeTree, Run, TakeSnapshot
 from tests.packs_unit.test_node import package, said
 
 API = "services/api"
@@ -183,3 +184,125 @@ def test_the_lock_file_of_the_workspace_belongs_to_the_source(
     (root / "bun.lock").write_text(BUN + "\n")
 
     assert source_digest(pack, root / API) != before
+
+
+COMPILES = """const fs = require("fs");
+const base = fs.readFileSync("../../tsconfig.base.json", "utf8");
+fs.mkdirSync("../../packages/lib/dist");
+fs.copyFileSync("../../packages/lib/lib.js", "../../packages/lib/dist/lib.js");
+fs.mkdirSync("dist");
+fs.writeFileSync("dist/main.js", `console.log(require("@acme/lib") + ${base.length});`);
+"""
+"""What `tsc -b` does: reads what a tsconfig extends, and compiles what it refers to in its place."""
+
+
+def typescript(make_tree: MakeTree, manager: str, **values: object) -> Path:
+    """A workspace whose service takes a library, that a helper, and the tsconfig of both one above."""
+    scripts = {"build": "node build.js", "start": "node dist/main.js"}
+    config = '{\n  // shared\n  "extends": ["../../tsconfig.base.json"], /* and */ "include": ["../types/*.ts",],\n}\n'
+    root = make_tree(
+        {
+            "package.json": ROOT,
+            "tsconfig.base.json": '{"extends": "./tsconfig.strict"}',
+            "tsconfig.strict.json": '{"extends": "./node_modules/kept/tsconfig.json"}',
+            "README.md": "",
+            **FITS[manager],
+            f"{API}/package.json": package(
+                **{"scripts": scripts, "dependencies": {"@acme/lib": "*", "kept": "*"}, **values}
+            ),
+            f"{API}/tsconfig.json": config,
+            f"{API}/build.js": COMPILES,
+            "services/types/request.d.ts": "",
+            "packages/lib/package.json": package(
+                name="@acme/lib", main="dist/lib.js", devDependencies={"helper": "*"}
+            ),
+            "packages/lib/lib.js": 'module.exports = require("helper") - require("kept");\n',
+            "packages/lib/tsconfig.build.json": '{"references": [{"path": "../compiled/tsconfig.json"}]}',
+            "packages/compiled/tsconfig.json": "{}",
+            "packages/helper/package.json": package(name="helper", main="helper.js"),
+            "packages/helper/helper.js": "module.exports = 20;\n",
+            "packages/other/package.json": package(name="@acme/other"),
+            **installed("", "kept", 10),
+        }
+    )
+    for modules, names in (
+        ("node_modules", ("@acme/lib", "@acme/other")),
+        ("packages/lib/node_modules", ("helper",)),
+    ):
+        for name in names:
+            link = root / modules / name
+            link.parent.mkdir(parents=True, exist_ok=True)
+            folder = root / "packages" / link.name
+            link.symlink_to(os.path.relpath(folder, link.parent))
+    return root
+
+
+@pytest.mark.parametrize("manager", FITS)
+def test_a_build_finds_what_a_member_takes_from_beside_and_above_it(
+    make_tree: MakeTree, bench: Bench, run: Run, snapshot: TakeSnapshot, manager: str
+) -> None:
+    root = typescript(make_tree, manager)
+    before = snapshot(root)
+
+    prepared = run(NodePack(bench.tools).prepare(bench.request(root / API), bench.steps))
+
+    assert said(prepared.command, bench) == str(20 - 10 + len('{"extends": "./tsconfig.strict"}'))
+    assert snapshot(root) == before
+    (copy,) = prepared.paths
+    lock = next(iter(FITS[manager]))
+    copied = {str(path.relative_to(copy)) for path in copy.rglob("*") if not path.is_symlink()}
+    assert {name for name in copied if "/" not in name} == {
+        "packages", "services", "node_modules", "tsconfig.base.json", "tsconfig.strict.json", lock,
+    }  # fmt: skip
+    assert {name for name in copied if name.count("/") == 1} == {
+        "packages/lib", "packages/helper", "packages/compiled", "services/api", "services/types", "node_modules/@acme",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("start", ["node dist/main.js", "node build.js"], ids=["built", "as it is"])
+@pytest.mark.parametrize(
+    ("edited", "counts"),
+    [
+        (f"{API}/tsconfig.json", True),
+        ("tsconfig.base.json", True),
+        ("tsconfig.strict.json", True),
+        ("services/types/request.d.ts", True),
+        ("packages/lib/lib.js", True),
+        ("packages/helper/helper.js", True),
+        ("packages/compiled/tsconfig.json", True),
+        ("packages/other/package.json", False),
+        ("README.md", False),
+        ("package.json", False),
+    ],
+)
+def test_what_a_member_takes_from_beside_and_above_it_is_source(
+    make_tree: MakeTree, bench: Bench, start: str, edited: str, counts: bool
+) -> None:
+    root = typescript(make_tree, "pnpm", scripts={"build": "node build.js", "start": start})
+    pack = NodePack(bench.tools)
+    before = source_digest(pack, root / API)
+
+    (root / edited).write_text('{"edited": true}')
+
+    assert (source_digest(pack, root / API) != before) is counts
+
+
+def test_a_service_of_its_own_finds_the_tsconfig_above_it(
+    make_tree: MakeTree, bench: Bench, run: Run
+) -> None:
+    """No workspace: what it extends lies above all the same."""
+    build = 'require("fs").cpSync("../tsconfig.base.json", "dist/main.json");'
+    scripts = {"build": f"node -e '{build}'", "start": "node dist/main.json"}
+    root = make_tree(
+        {
+            "tsconfig.base.json": "{}",
+            "api/tsconfig.json": '{"extends": "../tsconfig.base", "references": [{"path": "../.."}]}',
+            "api/package.json": package(scripts=scripts),
+        }
+    )
+
+    prepared = run(NodePack(bench.tools).prepare(bench.request(root / "api"), bench.steps))
+
+    assert prepared.command is not None
+    assert (prepared.command.cwd / "dist/main.json").is_file()
+    assert not (root / "api/dist").exists()

@@ -1,0 +1,142 @@
+"""Which files make up a Node service: its own, and what it takes from beside and above its folder.
+
+From beside come packages that `node_modules` links to (the members of a workspace, `file:../lib`)
+and the projects that a tsconfig refers to; from above the files that one extends, and the lock file
+of the workspace. Each package's own links and references count as well. A folder that contains the
+service is not beside it: of such a one only single files are taken.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from devstack.packs.digest import walk_source, walk_tree
+from devstack.packs.node_locks import find_lock
+from devstack.packs.node_manifest import GROUPS, read_object
+from devstack.packs.toml_tables import Table, string, strings, table, tables
+
+_CODE = (
+    ".js",
+    ".mjs",
+    ".cjs",
+    ".ts",
+    ".mts",
+    ".cts",
+    ".tsx",
+    ".jsx",
+    ".json",
+    ".html",
+    ".ejs",
+    ".pug",
+)
+_COMMENT = re.compile(r'"(?:[^"\\]|\\.)*"|//[^\n]*|/\*.*?\*/', re.DOTALL)
+_TRAILING_COMMA = re.compile(r'"(?:[^"\\]|\\.)*"|,(?=\s*[}\]])')
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramFiles:
+    source: Path
+    top: Path
+    """The nearest folder that contains all of it; the source itself where nothing lies outside."""
+    folders: tuple[Path, ...]
+    """The source and those beside it that are taken whole."""
+    files: tuple[Path, ...]
+
+    def place_in(self, copy: Path) -> Path:
+        """Where the source lies in a copy of all."""
+        return copy / self.source.relative_to(self.top)
+
+
+def program_files(source: Path, *, is_built: bool) -> ProgramFiles:
+    """A build script may read any file; what runs from the tree may write there."""
+    lock = find_lock(source)
+    workspace = lock.file.parent if lock is not None else source
+    folders = [source]
+    files = {lock.file} if lock is not None and workspace != source else set[Path]()
+    for folder in folders:  # which grows meanwhile
+        for path in (*_linked_packages(folder, workspace), *_named_by_tsconfigs(folder)):
+            if path.is_file():
+                files.add(path)
+            elif path.is_dir() and not source.is_relative_to(path) and not _is_in(path, folders):
+                folders.append(path)
+    top = os.path.commonpath([*folders, *(file.parent for file in files)])
+    for folder in folders:
+        files.update(walk_tree(folder) if is_built else walk_source(folder, code_suffixes=_CODE))
+    return ProgramFiles(source, Path(top), tuple(folders), tuple(sorted(files)))
+
+
+def linked_folder(entry: Path) -> Path | None:
+    """The folder that an entry of `node_modules` stands for, where it is no installed package."""
+    try:
+        folder = Path(os.path.normpath(entry.parent / entry.readlink()))
+    except OSError:
+        return None  # no link
+    return folder if not _is_installed(folder) and folder.is_dir() else None
+
+
+def _is_in(path: Path, folders: list[Path]) -> bool:
+    return any(map(path.is_relative_to, folders))
+
+
+def _is_installed(path: Path) -> bool:
+    return "node_modules" in path.parts
+
+
+def _linked_packages(folder: Path, workspace: Path) -> Iterator[Path]:
+    """Those of the packages that a folder asks for that are folders themselves."""
+    manifest = read_object(folder / "package.json")
+    for name in dict.fromkeys(name for group in GROUPS for name in table(manifest, group)):
+        own, shared = (place / "node_modules" / name for place in (folder, workspace))
+        if (linked := linked_folder(own) or linked_folder(shared)) is not None:
+            yield linked
+
+
+def _named_by_tsconfigs(folder: Path) -> Iterator[Path]:
+    """What a folder's tsconfig files name; of those that they extend, what these extend."""
+    for config in folder.glob("tsconfig*.json"):
+        document = _read_tsconfig(config)
+        named = [
+            _before_wildcard(name)
+            for key in ("include", "files")
+            for name in strings(document, key)
+        ]
+        paths = [_beside(config, name) for name in named]
+        for reference in tables(document, "references"):
+            path = _beside(config, string(reference, "path"))
+            paths.append(path.parent if path.is_file() else path)
+        bases = [config]
+        for base in bases:  # which grows meanwhile
+            bases += (further for further in _extended(base) if further not in bases)
+        yield from (path for path in (*paths, *bases) if not _is_installed(path))
+
+
+def _extended(config: Path) -> Iterator[Path]:
+    """What it extends by a path; a package that it names is found by its link."""
+    document = _read_tsconfig(config)
+    for name in strings(document, "extends") or (string(document, "extends"),):
+        if name.startswith("."):
+            yield _beside(config, name if name.endswith(".json") else f"{name}.json")
+
+
+def _beside(config: Path, name: str) -> Path:
+    return Path(os.path.normpath(config.parent / name))
+
+
+def _before_wildcard(pattern: str) -> str:
+    """`../shared` of `../shared/**/*.ts`."""
+    return re.split(r"/?[^/]*[*?]", pattern, maxsplit=1)[0]
+
+
+def _read_tsconfig(file: Path) -> Table:
+    """JSON with comments and trailing commas; empty where it cannot be read: the compiler tells."""
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+        for dropped in (_COMMENT, _TRAILING_COMMA):
+            text = dropped.sub(lambda found: found[0] if found[0][0] == '"' else "", text)
+        document = json.loads(text)
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}
