@@ -33,7 +33,7 @@ PRUNED_SUFFIXES = (
 )  # fmt: skip
 PRUNED_FILES = frozenset({".DS_Store", "4913", ".coverage"})
 
-_BROUGHT_FOLDERS = frozenset({".devstack", ".git", ".hg", ".svn", "node_modules"})
+_BROUGHT = frozenset({".devstack", ".git", ".hg", ".svn", "node_modules"})
 
 RACY_SECONDS = 2.0
 """A file changed this shortly before it was hashed may change again within one clock tick."""
@@ -74,7 +74,7 @@ def walk_tree(source: Path) -> tuple[Path, ...]:
     """Every file below the folder, whoever ignores it, sorted.
 
     Left out is only what was brought there (packages, virtual environments), version control's
-    and devstack's own folder, and what is no file (sockets, pipes).
+    and devstack's own folder, links to these, and what is no file (sockets, pipes).
     """
     found: list[str] = []
     pending = [os.fspath(source)]
@@ -84,8 +84,10 @@ def walk_tree(source: Path) -> tuple[Path, ...]:
         except OSError:
             continue  # as in walk_source
         for entry in entries:
+            if entry.name in _BROUGHT:
+                continue
             if entry.is_dir(follow_symlinks=False):
-                if entry.name not in _BROUGHT_FOLDERS and not _is_venv(entry):
+                if not _is_venv(entry):
                     pending.append(entry.path)
             elif entry.is_symlink() or entry.is_file():
                 found.append(entry.path)

@@ -306,3 +306,26 @@ def test_a_service_of_its_own_finds_the_tsconfig_above_it(
     assert prepared.command is not None
     assert (prepared.command.cwd / "dist/main.json").is_file()
     assert not (root / "api/dist").exists()
+
+
+def test_a_build_finds_packages_in_a_node_modules_that_is_a_link_and_does_not_write_there(
+    make_tree: MakeTree, bench: Bench, run: Run, snapshot: TakeSnapshot
+) -> None:
+    build = 'require("fs").mkdirSync("dist"); require("fs").copyFileSync("server.js", "dist/a.js");'
+    scripts = {"build": "node build.js", "start": "node dist/a.js"}
+    root = make_tree(
+        {
+            "api/bun.lock": BUN,
+            "api/build.js": build,
+            **service(PRINTS, "api/", scripts=scripts),
+            **installed("elsewhere/", "answers", 40),
+            **installed("elsewhere/", "others", 2),
+        }
+    )
+    (root / "api/node_modules").symlink_to("../elsewhere/node_modules")
+    before = snapshot(root)
+
+    prepared = run(NodePack(bench.tools).prepare(bench.request(root / "api"), bench.steps))
+
+    assert said(prepared.command, bench) == "42"
+    assert snapshot(root) == before
