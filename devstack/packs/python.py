@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from devstack.packs.base import CannotPrepare, Command, FindTool, Prepared, PrepareRequest
-from devstack.packs.digest import digest_files, digest_values, walk_source
+from devstack.packs.digest import digest_files, digest_values
 from devstack.packs.python_apps import App
 from devstack.packs.python_env import (
     RUNNERS,
@@ -16,12 +16,11 @@ from devstack.packs.python_env import (
     make_environment,
     make_server_folder,
 )
+from devstack.packs.python_files import program_files
 from devstack.packs.python_manifest import FILES, find_manifest
 from devstack.packs.python_modules import Broken
 from devstack.packs.python_start import find_app, resolve_app
 from devstack.steps import StepRunner
-
-_CODE = (".py", ".pyi", ".pyx", ".html", ".jinja", ".j2", ".sql")
 
 
 class PythonPack:
@@ -42,17 +41,12 @@ class PythonPack:
         return find_manifest(source).files
 
     def source_files(self, source: Path) -> tuple[Path, ...]:
-        try:
-            manifest = find_manifest(source).files
-        except CannotPrepare:
-            manifest = ()  # preparing it tells the mistake
-        outside = (file for file in manifest if not file.is_relative_to(source))
-        return (*walk_source(source, code_suffixes=_CODE), *outside)
+        return program_files(source)
 
     async def prepare(self, request: PrepareRequest, steps: StepRunner) -> Prepared:
         app = _application(request)
         environment = await make_environment(request, self._tools, steps)
-        source = digest_files(request.source, self.source_files(request.source))
+        source = digest_files(request.source, program_files(request.source))
         bytecode = _bytecode_folder(request, environment, source)
         caches = (bytecode, request.build / f"pycache-packages-{environment.key}")
         variables = {

@@ -1,7 +1,7 @@
 """Makes the environment a Python service runs in, or takes the user's own when it fits.
 
-A new folder per (manifest, lock, interpreter), made relocatable under a temporary name and renamed
-when whole; the project itself is not installed: a service runs from its folder.
+A new folder per (manifest, lock, interpreter, folders that are copied), made relocatable under a
+temporary name and renamed when whole; the project itself is not installed: it runs from its folder.
 """
 
 from collections.abc import Mapping
@@ -10,8 +10,9 @@ from pathlib import Path
 
 from devstack.packs.base import CannotPrepare, FindTool, PrepareRequest, Toolchain
 from devstack.packs.certificates import trust_the_system
-from devstack.packs.digest import digest_of_contents, digest_values
+from devstack.packs.digest import digest_files, digest_of_contents, digest_values
 from devstack.packs.folders import publish, set_aside, temporary_folder
+from devstack.packs.python_files import folder_files
 from devstack.packs.python_manifest import (
     Manifest,
     find_manifest,
@@ -20,11 +21,11 @@ from devstack.packs.python_manifest import (
     poetry_constraints,
     poetry_pins,
     poetry_wishes,
-    uv_workspace,
     wanted_python,
     without_project,
 )
 from devstack.packs.python_setup import read_setup
+from devstack.packs.python_uv import LocalPackage, local_packages, uv_workspace
 from devstack.packs.search_path import folders_in_front
 from devstack.steps import StepFailed, StepRunner
 
@@ -81,6 +82,10 @@ async def make_environment(
         str(interpreter),
         manifest.kind,
         digest_of_contents(manifest.files),
+        *(
+            digest_files(p.folder, folder_files(p.folder))
+            for p in _copied(manifest, request.source)
+        ),
     )
     final = request.deps / f"python-{key}"
     if not (final / "bin" / "python").exists():
@@ -179,6 +184,8 @@ def _install(
         case "uv":
             locked = "--frozen" if request.offline else "--locked"
             argv = ["sync", locked, "--no-install-project", "--no-dev", "--python", python]
+            # uv keeps what it built of a folder until its pyproject.toml changes
+            argv += [f"--reinstall-package={p.name}" for p in _copied(manifest, source)]
             return argv, source, {"UV_PROJECT_ENVIRONMENT": str(made)}
         case "pylock":
             return [*pip, "-r", str(manifest.files[-1])], source, {}
@@ -200,6 +207,12 @@ def _install(
             return [*pip, "-r", _write(folder, read_setup(source).packages)], source, {}
         case "pyproject" | "none":
             return [*pip, "-r", str(source / "pyproject.toml")], source, {}
+
+
+def _copied(manifest: Manifest, source: Path) -> tuple[LocalPackage, ...]:
+    """Folders of which an environment has copies: an edit there needs another environment."""
+    local = local_packages(manifest.files[-1], source) if manifest.kind == "uv" else ()
+    return tuple(package for package in local if package.is_copied)
 
 
 def _write(folder: Path, lines: tuple[str, ...] | list[str], name: str = "requirements.txt") -> str:

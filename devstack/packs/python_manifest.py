@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Literal
 
 from devstack.packs.base import CannotPrepare
-from devstack.packs.ignore import IgnoreRules
 from devstack.packs.python_setup import NAMES as SETUP_FILES
 from devstack.packs.python_setup import read_setup
+from devstack.packs.python_uv import uv_workspace
 from devstack.packs.toml_tables import Table, read_toml, string, strings, table, tables
 from devstack.packs.versions import version_numbers
 
@@ -59,6 +59,10 @@ class Requirement:
     folder: Path
     """Relative paths in it are relative to this."""
 
+    @property
+    def is_editable(self) -> bool:
+        return _EDITABLE.match(self.text) is not None
+
     def without_hashes(self) -> str:
         return self.text.partition(" --hash")[0].strip()
 
@@ -100,27 +104,6 @@ def find_manifest(source: Path) -> Manifest:
             "run `pipenv lock` there",
         )
     return Manifest("none", ())
-
-
-def uv_workspace(source: Path) -> Path | None:
-    """The root above whose `uv.lock` fixes the packages of this member."""
-    if not (source / "pyproject.toml").is_file() or (source / "uv.lock").is_file():
-        return None
-    for folder in source.parents:
-        if (folder / "uv.lock").is_file():
-            asked = table(read_toml(folder / "pyproject.toml"), "tool", "uv", "workspace")
-            path = source.relative_to(folder).as_posix()
-            is_member = _names_folder(strings(asked, "members"), path)
-            if is_member and not _names_folder(strings(asked, "exclude"), path):
-                return folder
-        if (folder / ".git").exists():
-            return None
-    return None
-
-
-def _names_folder(patterns: tuple[str, ...], path: str) -> bool:
-    anchored = (f"/{pattern.removeprefix('./').strip('/')}" for pattern in patterns)
-    return IgnoreRules.parse("\n".join(anchored)).verdict(path, is_folder=True) is True
 
 
 def is_poetry(source: Path) -> bool:
@@ -326,4 +309,4 @@ def _absolute(line: Requirement) -> str:
     path = local_path(line)
     if path is None:
         return line.text
-    return f"-e {path}" if _EDITABLE.match(line.text) else str(path)
+    return f"-e {path}" if line.is_editable else str(path)

@@ -14,7 +14,6 @@ import pytest
 
 from devstack.packs.base import CannotPrepare, Prepared
 from devstack.packs.certificates import trust_the_system
-from devstack.packs.digest import source_digest
 from devstack.packs.python import PythonPack
 from devstack.packs.python_fit import why_not_fitting
 from devstack.packs.python_manifest import find_manifest, wanted_python
@@ -414,38 +413,6 @@ def test_a_setup_file_whose_packages_cannot_be_read_says_so(
     prepared = run(PythonPack(bench.tools).prepare(bench.request(source), bench.steps))
 
     assert any("setup.py:2: install_requires" in note for note in prepared.notes)
-
-
-def test_a_member_of_a_uv_workspace_gets_what_the_lock_file_of_the_root_says(
-    make_tree: MakeTree, bench: Bench, run: Run
-) -> None:
-    member = '[project]\nname = "api"\nversion = "1"\nrequires-python = ">=3.9"\n'
-    root = make_tree(
-        {
-            "pyproject.toml": '[tool.uv.workspace]\nmembers = ["services/*"]\n',
-            "services/api/pyproject.toml": member + 'dependencies = ["iniconfig<2.1", "lib"]\n[tool.uv.sources]\nlib = {workspace = true}\n',
-            "services/api/main.py": PRINTS,
-            "services/lib/pyproject.toml": member.replace("api", "lib") + 'dependencies = ["iniconfig<2"]\n',
-        }
-    )  # fmt: skip
-    source = root / "services" / "api"
-    pack = PythonPack(bench.tools)
-    uv = asyncio.run(bench.tools("uv", None)).binaries["uv"]
-    trust = {**bench.steps.environment, **trust_the_system(bench.steps.environment)}
-    subprocess.run([uv, "lock", "-q"], cwd=root, env=trust, check=True)
-
-    prepared = run(pack.prepare(bench.request(source), bench.steps))
-    with started(prepared, bench.folder, bench.steps.environment) as script:
-        assert script.process.wait(60) == 0, script.output()
-        assert script.output() == "1.1.1\n"
-    subprocess.run([uv, "sync", "-q", "--package", "api"], cwd=root, env=trust, check=True)
-    theirs = run(pack.prepare(bench.request(source), bench.steps))
-
-    assert any(f"uv.lock of the workspace {root}" in note for note in prepared.notes)
-    assert theirs.path_prefix == (root / ".venv" / "bin",)
-    before = source_digest(pack, source)
-    (root / "uv.lock").write_text((root / "uv.lock").read_text() + "\n")
-    assert source_digest(pack, source) != before
 
 
 def test_packages_that_cannot_be_had_are_told_and_nothing_is_left(
