@@ -17,7 +17,7 @@ def program_files(source: Path) -> tuple[Path, ...]:
     try:
         manifest = find_manifest(source)
         found.update(file for file in manifest.files if not file.is_relative_to(source))
-        for folder in _imported_folders(manifest, source):
+        for folder in _package_folders(manifest, source):
             found.update(folder_files(folder))
     except CannotPrepare:
         pass  # preparing it tells the mistake
@@ -29,7 +29,7 @@ def folder_files(folder: Path) -> tuple[Path, ...]:
     return walk_source(folder, code_suffixes=_CODE)
 
 
-def _imported_folders(manifest: Manifest, source: Path) -> Iterator[Path]:
+def _package_folders(manifest: Manifest, source: Path) -> Iterator[Path]:
     """Folders elsewhere that packages are imported from, or copied from when they are installed."""
     match manifest.kind:
         case "uv":
