@@ -863,6 +863,41 @@ def test_only_what_revisions_in_use_need_is_kept_of_what_prepare_made(
     asyncio.run(scenario())
 
 
+def test_installed_packages_stay_for_two_weeks_after_their_last_use(
+    tmp_path: Path, places: Places
+) -> None:
+    """So that going back to another branch costs nothing."""
+    web = from_source("web", tmp_path / "web")
+    deps = tmp_path / ".devstack" / "deps"
+    long_ago = time.time() - 15 * 24 * 3600
+
+    def need(revision: str, name: str) -> None:
+        """The record of a revision says that it runs with this folder."""
+        record = tmp_path / ".devstack" / "state" / "artifacts" / f"web-{revision}.json"
+        raw = json.loads(record.read_text())
+        raw["paths"].append(str(deps / name / "bin"))
+        record.write_text(json.dumps(raw))
+
+    async def scenario() -> None:
+        async with bench(tmp_path, places, web) as found:
+            for name in ("in-use", "let-go", "forgotten", "another-branch", ".making-node-1-x"):
+                (deps / name / "bin").mkdir(parents=True)
+                if name != "another-branch":
+                    os.utime(deps / name, (long_ago, long_ago))
+            for revision, name in (("r1", "let-go"), ("r2", "in-use")):
+                await found.engine.runtime.prepare(web, revision)
+                need(revision, name)
+
+            await found.engine.sources.discard_unused({"web": {"r2"}})
+            assert sorted(os.listdir(deps)) == ["another-branch", "in-use", "let-go"]
+
+            os.utime(deps / "let-go", (long_ago, long_ago))
+            await found.engine.sources.discard_unused({"web": {"r2"}})
+            assert sorted(os.listdir(deps)) == ["another-branch", "in-use"]
+
+    asyncio.run(scenario())
+
+
 def test_where_a_record_cannot_be_read_nothing_that_it_may_need_is_removed(
     tmp_path: Path, places: Places
 ) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,9 @@ from devstack.runtimes.process.programs import CannotLaunch, Launch, Surrounding
 from devstack.runtimes.process.steps import KeeperSteps
 from devstack.runtimes.process.tools import tool_finder
 from devstack.steps import StepFailed
+
+DEPS_KEPT_SECONDS = 14 * 24 * 3600.0
+"""Installed packages that nothing uses: who goes back to another branch has them at once."""
 
 
 @dataclass(slots=True)
@@ -186,7 +190,7 @@ class SourcePrograms:
             source=self._folder_of(program),
             user_command=_user_command(program),
             main=program.main,
-            deps=self.folder / "deps",
+            deps=self._deps,
             build=self.folder / "build",
             cache=self.settings.cache,
             revision=revision,
@@ -204,22 +208,32 @@ class SourcePrograms:
         """Remove what only revisions that are not in use need, of the services that are named.
 
         Only to be called while nothing is prepared. What belongs to a service that is not named
-        is kept: nobody has said yet which revisions of it are in use.
+        is kept: nobody has said yet which revisions of it are in use. Installed packages are kept
+        for two weeks after their last use.
         """
         assert not self.is_preparing
         kept: list[Path] = []
         for file in sorted(self._records.glob("*.json")):
             service, _, revision = file.stem.rpartition("-")
+            prepared = _read(file)
             if service in in_use and revision not in in_use[service]:
+                _mark_as_used(prepared, self._deps)
                 self._prepared.pop((service, revision), None)
                 file.unlink(missing_ok=True)
-                continue
-            prepared = _read(file)
-            if prepared is None:
+            elif prepared is None:
                 return  # what it needs cannot be told from what nobody needs
-            kept += prepared.paths
-        unused = set_unused_aside(self.folder / "build", kept)
+            else:
+                kept += prepared.paths
+        recent = (entry for entry in self._deps.glob("*") if _is_recent(entry))
+        unused = (
+            *set_unused_aside(self.folder / "build", kept),
+            *set_unused_aside(self._deps, [*kept, *recent]),
+        )
         await asyncio.to_thread(_discard_all, unused)
+
+    @property
+    def _deps(self) -> Path:
+        return self.folder / "deps"
 
     @property
     def _records(self) -> Path:
@@ -252,6 +266,18 @@ def _read(file: Path) -> Prepared | None:
         return _from_json(json.loads(file.read_text()))
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _mark_as_used(prepared: Prepared | None, deps: Path) -> None:
+    """The age of what it needs of installed packages counts from here."""
+    for path in prepared.paths if prepared is not None else ():
+        if path.is_relative_to(deps):
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(deps / path.relative_to(deps).parts[0])
+
+
+def _is_recent(folder: Path) -> bool:
+    return folder.stat().st_mtime > time.time() - DEPS_KEPT_SECONDS
 
 
 def _discard_all(folders: Iterable[Path]) -> None:
