@@ -13,7 +13,7 @@ from devstack.keeper.client import KeeperClient
 from devstack.keeper.launch import start_keeper
 from devstack.keeper.places import Places
 from devstack.keeper.requests import LogTarget, SpawnSpec, View
-from tests.support.processes import assert_nothing_left, eventually_async
+from tests.support.processes import PATIENCE_SECONDS, assert_nothing_left, eventually_async
 
 PYTHON = sys.executable
 WORST_SERVICE = str(Path(__file__).with_name("worst_service.py"))
@@ -71,7 +71,7 @@ async def running_keeper(place: Places) -> AsyncIterator[KeeperClient]:
         if not client.closed.is_set():
             await client.shutdown()
             await asyncio.wait_for(client.closed.wait(), 10)
-        await asyncio.to_thread(assert_nothing_left, run_id, roots=roots)
+        await asyncio.to_thread(assert_nothing_left, run_id, roots=roots, within=PATIENCE_SECONDS)
 
 
 async def exit_of(client: KeeperClient, key: str, within: float = 20.0) -> Exit:
