@@ -35,6 +35,7 @@ async def problem(keeper: KeeperClient) -> LogProblem:
 
 
 async def say_last_words(keeper: KeeperClient, root: Path, key: str) -> None:
+    """In two writes, of which the first has 4096 bytes."""
     text = WORDS.decode().replace("\n", "\\n")
     log = LogTarget(str(root / "orders" / "r1"), key)
     await run_to_end(keeper, spec(key, "printf", text, log=log))
@@ -49,7 +50,7 @@ def test_d07_last_words_are_written_when_there_is_room_again(
 ) -> None:
     async def scenario() -> None:
         async with running_keeper(places) as keeper:
-            limit_files(keeper, ROOM)
+            limit_files(keeper, ROOM // 2)  # whatever comes in one read finds no room
             await say_last_words(keeper, tmp_path, "orders.1#1")
             full = await problem(keeper)
             before = lines(tmp_path)

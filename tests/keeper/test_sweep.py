@@ -65,6 +65,8 @@ class Strays:
         for descriptor in descriptors:
             os.close(descriptor)
         self.started.append(process)
+        # the kernel lets go of what `Popen` waits for a moment before a program has its environment
+        eventually(lambda: processes.read_file(f"/proc/{process.pid}/cmdline"))
         return process.pid
 
     def end(self) -> None:
