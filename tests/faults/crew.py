@@ -34,6 +34,12 @@ class Crew:
         self._signal(who, signal.SIGKILL)
         return moment
 
+    def kill_everybody(self) -> None:
+        """All three, of whom none sees another go; the rest dies with them, but for daemons."""
+        everybody = ("controller", "keeper", "warden")
+        self.freeze(*everybody)
+        self.kill(*everybody)
+
     def freeze(self, *who: str) -> None:
         """Stop them, so that none notices that another is killed before it is killed itself."""
         self._signal(who, signal.SIGSTOP)
@@ -70,6 +76,14 @@ def crew_of(stack: StackUnderTest) -> Crew:
     return Crew(controller, run.keeper, run.warden, run.run_id, every)
 
 
+def crew_if_there(stack: StackUnderTest) -> Crew | None:
+    """As `crew_of`; None while the controller or the keeper is gone or on its way."""
+    try:
+        return crew_of(stack)
+    except (FileNotFoundError, StopIteration, ValueError):
+        return None
+
+
 def identity_of(pid: int) -> Identity:
     return (pid, processes.start_of(pid))
 
@@ -77,8 +91,8 @@ def identity_of(pid: int) -> Identity:
 def assert_gone(stack: StackUnderTest, crew: Crew, since: float, within: float = 2.0) -> float:
     """Nothing of a killed run is left `within` seconds of the kill; how long it took."""
     while True:
+        passed = time.monotonic() - since  # before the look, which takes long on a busy machine
         left = crew.alive() + [str(found) for found in stack.left()]
-        passed = time.monotonic() - since
         if not left:
             return passed
         assert passed < within, f"left after {passed:.2f} s: {', '.join(left)}"

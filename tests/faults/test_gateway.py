@@ -93,7 +93,7 @@ def test_f10_from_a_cold_start_a_page_says_what_starts_and_then_it_serves(
     assert re.search(r"slow is \w+", re.sub(r"<[^>]+>", "", first.text)), first.text
     assert re.search(r"\d+ s", first.text), "it says for how long"
     eventually(lambda: doors.service("web")["state"] == "ready", 20)
-    assert httpx.get(f"{base}/web", trust_env=False).status_code == 200
+    eventually(lambda: httpx.get(f"{base}/web", trust_env=False).status_code == 200)
 
     (doors.folder / "go").touch()
     eventually(lambda: (answer := ask()) is not None and answer.status_code == 200, 20)
@@ -133,10 +133,10 @@ def test_f10_the_page_of_what_failed_or_waits_says_why_and_cannot_be_written_by_
             return page(path).startswith(words)
 
         last = """<b>no table</b> & "more\""""
+        again = "looping is starting: the last replica exited with code 5"
+        eventually(lambda: says("/looping", f"{again}: {last}"), 20)  # a crash loop soon
         eventually(lambda: says("/broken", f"broken failed: broken exited with code 4: {last}"), 20)
         eventually(lambda: says("/needy", "needy is waiting for broken (ready)"), 20)
-        again = "looping is starting: the last replica exited with code 5"
-        eventually(lambda: says("/looping", f"{again}: {last}"), 20)
         html = page("/broken", **BROWSER)
         assert "&lt;b&gt;no table&lt;/b&gt; &amp; " in html
         assert "<b>" not in html
@@ -163,20 +163,17 @@ def test_f02_all_replicas_are_killed_under_requests_and_none_fails_once_one_is_r
     finally:
         caller.done.set()
         thread.join()
-    codes = {code for _, code, _ in caller.answers}
-    # what was being answered when its replica died may break off, once NGINX has passed the head on
     broken = [
         (at - killed, code, why) for at, code, why in caller.answers if code not in (200, 503)
     ]
-    assert len(broken) <= 1, broken
-    assert all("peer closed connection" in why and 0 <= at < 1 for at, _, why in broken), broken
-    assert 503 in codes, "there was a time without any replica"
+    assert broken == []
+    assert 503 in {code for _, code, _ in caller.answers}, "there was a time without any replica"
     for page in caller.pages:
         assert_is_waiting_page(page, "web")
     back = next(at for at, code, _ in caller.answers if code == 200 and at > caller_gap(caller))
     late = [(at - killed, code) for at, code, _ in caller.answers if at > back and code != 200]
     assert late == [], "failed though a replica was ready"
-    assert back - killed < 10
+    assert back - killed < 20
 
 
 def caller_gap(caller: Caller) -> float:
@@ -210,7 +207,7 @@ def test_f08_the_gateways_configuration_has_literal_addresses_only(doors: StackU
     doors.devstack("up", "-d")
     # `slow` is not there and will not be: NGINX has started and serves all the same
     eventually(lambda: doors.service("web")["state"] == "ready", 20)
-    assert doors.service("gateway")["state"] == "ready"
+    eventually(lambda: doors.service("gateway")["state"] == "ready", 20)
     folder = doors.folder / ".devstack" / "state" / "gateway"
     texts = {path: path.read_text() for path in folder.rglob("*.conf")}
     assert texts

@@ -1,6 +1,7 @@
 """Kill -9 of controller, keeper and warden, alone and together, while ten of the worst services log."""
 
 import itertools
+import json
 import os
 import signal
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from devstack.keeper import processes
-from tests.faults.crew import Crew, assert_gone, cautious, crew_of, identity_of
+from tests.faults.crew import Crew, assert_gone, cautious, crew_if_there, crew_of, identity_of
 from tests.faults.worst import (
     SERVICES,
     acknowledged,
@@ -57,7 +58,7 @@ def assert_no_line_lost(stack: StackUnderTest, crew: Crew) -> None:
         count = acknowledged(stack, number)
         assert count > 0
         # where the service lives on, the keeper reads its pipe a few milliseconds later
-        eventually(partial(has_logged, stack, crew, number, count), 2)
+        eventually(partial(has_logged, stack, crew, number, count))
 
 
 def has_logged(stack: StackUnderTest, crew: Crew, number: int, count: int) -> bool:
@@ -70,10 +71,13 @@ def replicas(stack: StackUnderTest) -> dict[str, int]:
 
 def wait_ready_again(stack: StackUnderTest, crew: Crew) -> Crew:
     """The controller lives on: a new keeper, all ready, nothing left of the killed run."""
-    eventually(
-        lambda: is_ready(stack) and crew_of(stack).run_id != crew.run_id, READY_AGAIN_SECONDS
-    )
-    after = crew_of(stack)
+
+    def with_new_keeper() -> Crew | None:
+        now = crew_if_there(stack) if is_ready(stack) else None
+        return now if now is not None and now.run_id != crew.run_id else None
+
+    after = eventually(with_new_keeper, READY_AGAIN_SECONDS)
+    assert after is not None
     assert after.controller == crew.controller
     assert crew.alive(spared=[crew.controller]) == []
     return after
@@ -88,7 +92,7 @@ def test_a03_a16_attached_nothing_is_left_within_two_seconds(
         crew = assert_all_there(worst)
         since = crew.kill(*who)
         assert_gone(worst, crew, since)
-        assert client.wait(5) == 1, told.read_text()
+        assert client.wait(20) == 1, told.read_text()
     assert "controller" in told.read_text().splitlines()[-2], told.read_text()[-400:]
     if who == ("controller",):
         assert_no_line_lost(worst, crew)
@@ -149,12 +153,12 @@ def test_a03_i01_detached_a_new_controller_has_the_same_replicas_and_no_line_is_
 
     def answers() -> bool:
         told = worst.devstack("status", "--json", code=None)
-        return told.code == 0 and worst.controller_pid != crew.controller[0]
+        return told.code == 0 and json.loads(told.out)["controller"]["pid"] != crew.controller[0]
 
-    eventually(answers, 10)
+    eventually(answers)
     assert time.monotonic() - since < NEW_CONTROLLER_SECONDS
     assert replicas(worst) == before
-    eventually(lambda: is_ready(worst), 10)
+    eventually(lambda: is_ready(worst), READY_AGAIN_SECONDS)
     assert replicas(worst) == before
     # a backend of PostgreSQL lives as long as its connection, a worker of NGINX until a reload
     passing = ("postgres", "nginx")
@@ -174,7 +178,10 @@ def test_a03_the_keeper_is_lost_under_a_restarted_controller_which_lives_on(
     worst.up()
     first = assert_all_there(worst)
     first.kill("controller")
-    eventually(lambda: is_ready(worst) and worst.controller_pid != first.controller[0], 10)
+    eventually(
+        lambda: is_ready(worst) and worst.controller_pid != first.controller[0],
+        READY_AGAIN_SECONDS,
+    )
     second = crew_of(worst)
     assert second.keeper == first.keeper
     assert_no_line_lost(worst, first)  # lines are numbered anew once the services are
@@ -190,9 +197,7 @@ def test_a16_keeper_and_warden_are_killed_too_and_the_next_command_sweeps(
 ) -> None:
     worst.up()
     crew = assert_all_there(worst)
-    all_three = ("controller", "keeper", "warden")
-    crew.freeze(*all_three)
-    crew.kill(*all_three)
+    crew.kill_everybody()
     direct = [r for r in crew.all if r in (crew.controller, crew.keeper, crew.warden)]
     eventually(lambda: not any(map(processes.is_running, direct)))
     assert crew.alive(), "the daemons outlive them: nobody is there to kill them"

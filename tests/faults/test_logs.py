@@ -50,8 +50,7 @@ def assert_kept(stack: StackUnderTest, service: str, told: Path) -> None:
     assert [line.rsplit(" ", 1)[-1] for line in shown[:1]] == ["a"]
     assert LAST in shown[1]
     eventually(
-        lambda: any(service in line and LAST in line for line in told.read_text().splitlines()),
-        5,
+        lambda: any(service in line and LAST in line for line in told.read_text().splitlines())
     )
 
 

@@ -49,7 +49,7 @@ def test_j11_the_shop_sells_from_a_very_deep_folder(tmp_path: Path) -> None:
         sell_a_book(shop.gateway)
         shop.devstack("scale", "orders=2")
         crew_of(shop).kill("controller")
-        eventually(lambda: shop.devstack("status", code=None).code == 0, 10)
+        eventually(lambda: shop.devstack("status", code=None).code == 0, 20)
         sell_a_book(shop.gateway)
 
 

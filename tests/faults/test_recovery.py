@@ -129,7 +129,7 @@ def test_i01_a_new_controller_takes_over_what_was_applied_whatever_became_of_the
             told = stack.devstack("status", "--json", code=None)
             return told.code == 0 and json.loads(told.out)["controller"]["pid"] != before
 
-        eventually(has_another, 10)
+        eventually(has_another, 20)
         eventually(lambda: is_ready(stack), 20)
         assert replicas(stack) == pids
         assert {s["name"]: s["state"] for s in stack.status()["services"]} == {
@@ -185,7 +185,7 @@ def test_i01_the_new_controller_has_the_environment_of_the_last_up(tmp_path: Pat
             told = stack.devstack("status", "--json", code=None)
             return told.code == 0 and json.loads(told.out)["controller"]["pid"] != before
 
-        eventually(has_another, 10)
+        eventually(has_another, 20)
         stack.up()
         assert replicas(stack) == pids
 
@@ -195,7 +195,8 @@ def test_i01_a_controller_killed_on_the_way_down_is_not_followed_by_one_that_sta
 ) -> None:
     folder = tmp_path / "ending"
     folder.mkdir()
-    slow = "trap '' TERM; while :; do sleep 0.1; done"
+    deaf = tmp_path / "deaf"
+    slow = f"trap '' TERM; echo > {deaf}; while :; do sleep 0.1; done"
     write_stack(
         folder,
         f"services: {{mule: {{port: none, stop: {{grace: 60s}}, command: {json.dumps(slow)}}}}}",
@@ -204,8 +205,9 @@ def test_i01_a_controller_killed_on_the_way_down_is_not_followed_by_one_that_sta
         stack.up()
         crew = crew_of(stack)
         [mule] = stack.pids("mule")
+        eventually(deaf.exists)
         going = stack.start("down", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        eventually(lambda: stack.service("mule")["state"] == "stopping", 10)
+        eventually(lambda: stack.service("mule")["state"] == "stopping", 20)
 
         crew.kill("controller")
 
@@ -220,8 +222,8 @@ def test_i02_after_everything_was_killed_the_next_up_just_works(plain: StackUnde
     plain.up()
     plain.devstack("scale", "c=2")
     crew = crew_of(plain)
-    crew.kill("controller", "keeper", "warden")
-    eventually(lambda: not crew.alive(), 5)
+    crew.kill_everybody()
+    eventually(lambda: not crew.alive())
     assert os.path.exists(plain.places.control_socket), "the stale socket is what this is about"
     assert os.path.exists(plain.places.keeper_socket)
     told = plain.up()
@@ -232,8 +234,8 @@ def test_i02_after_everything_was_killed_the_next_up_just_works(plain: StackUnde
     assert not {pid for pid, _ in crew.all} & set(replicas(plain).values())
 
     crew = crew_of(plain)
-    crew.kill("controller", "keeper", "warden")
-    eventually(lambda: not crew.alive(), 5)
+    crew.kill_everybody()
+    eventually(lambda: not crew.alive())
     plain.devstack("down")
     plain.up()
     assert plain.service("c")["overridden"] is False, "wishes end with down, whoever does it"
@@ -245,8 +247,8 @@ def test_i02_after_a_boot_the_state_is_dropped_and_nobody_is_killed_by_an_old_pi
     plain.up()
     plain.devstack("scale", "c=2")
     crew = crew_of(plain)
-    crew.kill("controller", "keeper", "warden")
-    eventually(lambda: not crew.alive(), 5)
+    crew.kill_everybody()
+    eventually(lambda: not crew.alive())
 
     # what the machine had written before it went down: pids that now belong to somebody else
     stranger = subprocess.Popen(["sleep", "1000"])
@@ -423,6 +425,12 @@ def controllers(stack: StackUnderTest) -> list[int]:
     return found
 
 
+def assert_one_controller(stack: StackUnderTest) -> None:
+    """The one that has the stack; who came second may be on its way out."""
+    owner = stack.controller_pid
+    eventually(lambda: controllers(stack) == [owner])
+
+
 def test_i03_of_two_that_start_at_once_exactly_one_has_the_stack(plain: StackUnderTest) -> None:
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
     for number in range(ROUNDS):
@@ -435,10 +443,11 @@ def test_i03_of_two_that_start_at_once_exactly_one_has_the_stack(plain: StackUnd
             if os.path.exists(plain.places.control_socket):
                 sockets.add(os.stat(plain.places.control_socket).st_ino)
             time.sleep(0.002)
+        sockets.add(os.stat(plain.places.control_socket).st_ino)
         told = [up.communicate()[1].decode() for up in ups]
         assert [up.returncode for up in ups] == [0, 0], told
         assert len(sockets) == 1, "the socket was replaced"
-        assert controllers(plain) == [plain.controller_pid]
+        assert_one_controller(plain)
         assert len(list(runs_in(plain.places.folder))) == 1
         if waits:
             assert sorted(replicas(plain)) == ["a.1#1", "a.2#1", "b.1#1", "c.1#1"]
