@@ -189,6 +189,7 @@ def test_levels_of_the_common_formats(text: bytes, level: str | None) -> None:
     assert level_of(text) == level
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_any_bytes_have_a_level_or_none(text: bytes) -> None:
     assert level_of(text) in (None, *LEVELS)

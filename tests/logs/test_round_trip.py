@@ -375,6 +375,7 @@ def test_a_crash_loop_does_not_fill_the_folder_with_small_files(root: Path) -> N
     assert len(list(folder.iterdir())) < 2 * (1024 + 400)
 
 
+@settings(deadline=None)
 @given(st.text(min_size=1, max_size=40))
 def test_any_producer_name_is_a_file_name_and_back(name: str) -> None:
     encoded = encode_name(name)

@@ -15,7 +15,7 @@ from devstack.keeper.errors import KeeperUnreachable
 from devstack.keeper.places import Places
 from devstack.provision.tool import Settings
 from devstack.runtimes.base import ReplicaRuntime
-from tests.support.processes import assert_nothing_left
+from tests.support.processes import PATIENCE_SECONDS, assert_nothing_left
 
 
 @asynccontextmanager
@@ -74,7 +74,9 @@ async def serving(
                 await client.shutdown()
             await asyncio.wait_for(client.closed.wait(), 10)
             for run, keeper, warden in runs:
-                await asyncio.to_thread(assert_nothing_left, run, roots=(keeper, warden))
+                await asyncio.to_thread(
+                    assert_nothing_left, run, roots=(keeper, warden), within=PATIENCE_SECONDS
+                )
 
 
 async def nothing_to_recover(runtime: ReplicaRuntime, *, runs: int = 0) -> None:

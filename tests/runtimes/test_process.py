@@ -47,7 +47,7 @@ from devstack.runtimes.base import (
 from devstack.runtimes.process.link import KeeperLink
 from devstack.steps import Progress, StepFailed
 from tests.runtimes.kit import nothing_to_recover, serving
-from tests.support.processes import eventually_async, is_alive, with_tag
+from tests.support.processes import eventually, eventually_async, is_alive, with_tag
 
 REVISION = "0123456789ab"
 SLEEP = "import signal, time; print('up', flush=True); time.sleep(600)"
@@ -342,7 +342,7 @@ def test_a_step_that_fails_tells_its_code_and_last_lines(tmp_path: Path, places:
 
 
 def test_a_slow_step_is_named_while_it_runs_unless_somebody_tells_how_far_it_is(
-    tmp_path: Path, places: Places
+    tmp_path: Path, places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario() -> None:
         async with bench(tmp_path, places) as found:
@@ -351,7 +351,9 @@ def test_a_slow_step_is_named_while_it_runs_unless_somebody_tells_how_far_it_is(
                 found.engine.runtime.steps("web", REVISION),
                 tell=lambda _, progress: told.append(progress),
             )
+            monkeypatch.setattr("devstack.runtimes.process.steps.SLOW_SECONDS", 60.0)
             await steps.run(["true"], title="be quick")
+            monkeypatch.setattr("devstack.runtimes.process.steps.SLOW_SECONDS", 0.2)
             running = asyncio.create_task(
                 steps.run(["sh", "-c", "until [ -e go ]; do sleep 0.05; done"], title="build web")
             )
@@ -361,7 +363,7 @@ def test_a_slow_step_is_named_while_it_runs_unless_somebody_tells_how_far_it_is(
             await running
             assert told == [Progress("build web"), Progress("build web", 1, 1)]
 
-            running = asyncio.create_task(steps.run(["sleep", "1.5"], title="install"))
+            running = asyncio.create_task(steps.run(["sleep", "0.5"], title="install"))
             await asyncio.sleep(0)  # it has begun
             steps.report(Progress("files", 1, 2))
             await running
@@ -582,6 +584,7 @@ def test_i01_a_new_controller_finds_what_runs_and_what_ended_meanwhile(
     replica, pid, address, gone, mortal, step = asyncio.run(first())
     assert is_alive(pid)
     os.kill(mortal, signal.SIGKILL)
+    eventually(lambda: not is_alive(mortal))
     asyncio.run(second(replica, pid, address, gone, step))
 
 
@@ -688,7 +691,7 @@ def test_b08_an_exec_probe_is_killed_at_its_time_out_with_all_it_started(
                 reason = await world.run(replica, web, probe.command, 0.3)
                 assert reason == "the probe did not end within 0.3 s"
                 # nothing of it piles up beside the next one
-                await eventually_async(lambda: not with_tag(tag), 5)
+                await eventually_async(lambda: not with_tag(tag))
             assert is_alive(pid)
 
     asyncio.run(scenario())

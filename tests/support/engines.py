@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -17,9 +18,12 @@ DEADLINE_SECONDS = 60.0
 
 
 def free_port(address: str = "127.0.0.1") -> int:
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        return int(probe.getsockname()[1])
+    """Below those that the kernel gives to any connection: it is free still when it is used."""
+    for port in random.sample(range(10_000, 20_000), 1000):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((address, port))
+            return port
+    raise AssertionError(f"no port is free at {address}")
 
 
 @dataclass

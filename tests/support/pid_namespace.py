@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 
-PATIENCE_SECONDS = 5.0
+PATIENCE_SECONDS = 10.0
 
 
 def left() -> list[str]:
