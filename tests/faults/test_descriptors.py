@@ -52,6 +52,7 @@ def live(stack: StackUnderTest) -> None:
         assert httpx.get(stack.gateway, trust_env=False).status_code == 200
     stack.devstack("scale", "web=1")
     stack.devstack("restart", "worker")
+    eventually(lambda: is_ready_but_broken(stack), 30)
     for service in ("worker", "web", "db"):
         os.kill(stack.pids(service)[0], signal.SIGKILL)
     stack.devstack("restart", "broken", code=1)

@@ -18,7 +18,7 @@ WHERE = (
     "tests/faults/test_prepare.py",
     "tests/commands/test_small_stacks.py",
 )
-SECONDS = 400
+SECONDS = 900
 NAMESPACE = ["unshare", "--pid", "--fork", "--mount-proc"]
 
 

@@ -431,6 +431,7 @@ def assert_one_controller(stack: StackUnderTest) -> None:
     eventually(lambda: controllers(stack) == [owner])
 
 
+@pytest.mark.timeout(600)
 def test_i03_of_two_that_start_at_once_exactly_one_has_the_stack(plain: StackUnderTest) -> None:
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
     for number in range(ROUNDS):

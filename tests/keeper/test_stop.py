@@ -77,6 +77,11 @@ def test_a_stopped_process_is_woken_so_that_it_can_end(places: Places) -> None:
 def test_a04_a_daemon_ends_with_its_service_and_a_siblings_does_not(
     places: Places, tmp_path: Path, tag: str
 ) -> None:
+    def all_four(key: str) -> set[int]:
+        """Itself, its child and its daemons; the process between a daemon and its parent goes soon."""
+        found = {found.pid for found in with_tag(f"{tag}-{key}")}
+        return found if len(found) == 4 else set()
+
     async def scenario() -> None:
         async with running_keeper(places) as keeper:
             for key in ("a", "b"):
@@ -84,12 +89,8 @@ def test_a04_a_daemon_ends_with_its_service_and_a_siblings_does_not(
                     key, f"{tag}-{key}", "child", "daemon", "bare", f"ready={tmp_path}/{key}"
                 )
                 await up(keeper, asked, tmp_path / key)
-            # the process between a daemon and its parent goes in a moment
-            await eventually_async(
-                lambda: all(len(with_tag(f"{tag}-{key}")) == 4 for key in ("a", "b"))
-            )
-            ours = {found.pid for found in with_tag(f"{tag}-a")}
-            theirs = {found.pid for found in with_tag(f"{tag}-b")}
+            ours = await eventually_async(lambda: all_four("a"))
+            theirs = await eventually_async(lambda: all_four("b"))
             belonging = await keeper.descendants("a")
 
             asked_at = time.monotonic()
