@@ -14,7 +14,7 @@ from devstack.keeper import processes
 from tests.e2e.shop import sell_a_book
 from tests.faults.crew import cautious, crew_of
 from tests.faults.worst import WEB
-from tests.support.processes import eventually
+from tests.support.processes import eventually, open_files
 from tests.support.stacks import StackUnderTest, copy_shop, write_stack
 
 SUN_PATH = 108
@@ -57,11 +57,7 @@ def listeners(pids: set[int]) -> dict[tuple[str, int], int]:
     """(address, port) → pid of each listening TCP socket of these processes, from /proc alone."""
     owners: dict[str, int] = {}
     for pid in pids:
-        try:
-            links = [entry.readlink() for entry in Path(f"/proc/{pid}/fd").iterdir()]
-        except OSError:
-            continue
-        for link in map(str, links):
+        for link in open_files(pid):
             if link.startswith("socket:["):
                 owners[link[8:-1]] = pid
     found: dict[tuple[str, int], int] = {}

@@ -25,7 +25,7 @@ from devstack.keeper.places import Places
 from devstack.keeper.requests import LogTarget
 from tests.support.keepers import exit_of, run_to_end, running_keeper, spec, up, worst
 from tests.support.modes import watched_modes
-from tests.support.processes import eventually_async, is_alive
+from tests.support.processes import eventually_async, is_alive, open_files
 
 CONNECT = """
 import socket, sys
@@ -215,8 +215,7 @@ def test_a_removed_run_folder_is_made_again(places: Places) -> None:
 
 def test_a_keeper_whose_lock_another_one_holds_looks_on_without_end(places: Places) -> None:
     def open_locks(pid: int) -> int:
-        folder = Path(f"/proc/{pid}/fd")
-        return sum("keeper.lock" in os.readlink(entry) for entry in folder.iterdir())
+        return sum("keeper.lock" in path for path in open_files(pid))
 
     async def scenario() -> None:
         async with running_keeper(places) as keeper:

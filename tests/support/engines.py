@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from devstack.engines.base import DataFolder, Engine, EngineSpec, NotReady
+from tests.support.processes import open_files
 from tests.support.steps import HowUnprivileged, unprivileged_argv
 
 DEADLINE_SECONDS = 60.0
@@ -64,12 +65,7 @@ class Server:
 
     def listeners(self) -> set[tuple[str, int]]:
         """Everything TCP that processes of the server listen on."""
-        inodes = set()
-        for pid in processes_in(self.folder.path.parent):
-            with contextlib.suppress(OSError):
-                for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-                    with contextlib.suppress(OSError):
-                        inodes.add(os.readlink(descriptor))
+        inodes = {path for pid in processes_in(self.folder.path.parent) for path in open_files(pid)}
         found = set()
         for family, table in ((socket.AF_INET, "tcp"), (socket.AF_INET6, "tcp6")):
             for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:

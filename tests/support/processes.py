@@ -6,6 +6,7 @@ or its warden. Tests add a tag to command lines, which finds what lost all of th
 """
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -103,15 +104,18 @@ async def eventually_async(
         await asyncio.sleep(0.005)
 
 
-def _has_mark(pid: int, run_id: str) -> bool:
-    wanted = f"run-{run_id}.mark"
-    try:
+def open_files(pid: int) -> list[str]:
+    """Where the descriptors of a process lead; one that is closed meanwhile hides no other."""
+    found: list[str] = []
+    with contextlib.suppress(OSError):  # it went away, or is not ours to look at
         for entry in Path(f"/proc/{pid}/fd").iterdir():
-            if wanted in os.readlink(entry):
-                return True
-    except OSError:
-        return False  # it went away, or is not ours to look at
-    return False
+            with contextlib.suppress(OSError):
+                found.append(os.readlink(entry))
+    return found
+
+
+def _has_mark(pid: int, run_id: str) -> bool:
+    return any(f"run-{run_id}.mark" in path for path in open_files(pid))
 
 
 def _found(process: processes.Process) -> Found:

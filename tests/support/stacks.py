@@ -22,7 +22,7 @@ from typing import Any
 from devstack.keeper import processes
 from devstack.keeper.marks import RUN_VARIABLE
 from devstack.keeper.places import Places, places_of, stack_id_of
-from tests.support.processes import PATIENCE_SECONDS, Found
+from tests.support.processes import PATIENCE_SECONDS, Found, open_files
 
 REPOSITORY = Path(__file__).parents[2]
 STRANGERS = REPOSITORY / "tests" / "packs"
@@ -140,11 +140,7 @@ class StackUnderTest:
 
     def _holds_mark(self, pid: int) -> bool:
         prefix = str(self.places.folder)
-        try:
-            with os.scandir(f"/proc/{pid}/fd") as entries:
-                return any(os.readlink(entry.path).startswith(prefix) for entry in entries)
-        except OSError:
-            return False
+        return any(path.startswith(prefix) for path in open_files(pid))
 
     def assert_nothing_left(self, within: float = PATIENCE_SECONDS) -> None:
         """The oracle of every test that brought a stack up."""
