@@ -124,7 +124,7 @@ def load_string(text: str) -> Loaded:
         return load(path, {})
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(stacks(), STYLES)
 def test_a_random_stack_loads_to_what_was_written(stack: dict[str, Any], style: Style) -> None:
     loaded = load_string(render(stack, style)).stack
@@ -179,7 +179,7 @@ BREAKAGES: list[tuple[str, Any, str]] = [
 ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(stacks(), STYLES, st.lists(st.sampled_from(BREAKAGES), min_size=1, max_size=3), st.data())
 def test_random_breakages_are_all_told_on_their_own_lines(
     stack: dict[str, Any], style: Style, breakages: list[tuple[str, Any, str]], data: st.DataObject

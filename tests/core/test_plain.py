@@ -40,7 +40,7 @@ def test_a_stack_comes_back_as_it_was() -> None:
     assert from_plain(through_json(STACK), Stack) == STACK
 
 
-@settings(max_examples=60, suppress_health_check=list(HealthCheck), deadline=None)
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(st.from_type(Stack))
 def test_every_stack_comes_back_as_it_was(stack: Stack) -> None:
     plain = through_json(stack)

@@ -4,7 +4,7 @@ The properties themselves are in `tests/support/world.py`, asked before every op
 """
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.support.world import Action, World
@@ -53,7 +53,7 @@ def live(actions: list[Action], *, is_up: bool) -> World:
 
 
 @pytest.mark.timeout(900)  # to shrink a history that fails takes minutes
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=120)
 @given(_ACTIONS, st.booleans())
 @example(_GIVEN_UP_WHILE_UP_IS_RUN_AGAIN, True)
 def test_every_history_is_safe_converges_and_replays(actions: list[Action], is_up: bool) -> None:

@@ -441,9 +441,7 @@ def stacks(draw: st.DrawFn) -> list[Service]:
     return services
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(first=stacks(), second=stacks(), names=st.booleans(), gateway=st.integers(10_240, 10_300))
 def test_ports_of_replicas_never_equal_a_dialled_number(
     tmp_path: Path, first: list[Service], second: list[Service], names: bool, gateway: int

@@ -130,7 +130,7 @@ text = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     stack=text,
     path=text,
@@ -177,7 +177,7 @@ def _all(nodes: tuple[Node, ...]) -> Iterator[Node]:
             yield from _all(node.block or ())
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(
         st.text(st.characters(min_codepoint=32, exclude_characters="\x7f"), max_size=20),

@@ -71,7 +71,7 @@ def test_since_finds_what_was_written_before_and_after_the_clock_was_set_back(
     assert numbers(tmp_path, Query(since_ns=103 * SECOND)) == []
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.lists(st.integers(1, 30), max_size=40),
     st.integers(0, 31),

@@ -148,7 +148,7 @@ def test_d01_the_last_partial_line_is_not_lost_when_following_ends(tmp_path: Pat
     assert found[-1].partial
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.lists(st.one_of(st.just(None), st.binary(min_size=1, max_size=30)), max_size=40),
     st.integers(1, 60),
@@ -172,7 +172,7 @@ def test_polling_in_between_changes_nothing(
     assert b"".join(map(raw_bytes, found)) == b"".join(piece for piece in pieces if piece)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.integers(1, 4000), min_size=1, max_size=60), st.integers(0, 3))
 def test_d05_a_gap_and_the_lines_around_it_are_all_there_is(
     tmp_path_factory: pytest.TempPathFactory, sizes: list[int], newline_every: int

@@ -51,7 +51,7 @@ def test_since_gives_lines_that_ended_then_or_later(tmp_path: Path, rotate_bytes
     assert texts(logs, Query(since_ns=4 * SECOND, tail=9)) == [b"four"]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 60), st.sampled_from([1, 50, 1 << 20]))
 def test_since_is_the_same_as_looking_at_every_line(
     tmp_path_factory: pytest.TempPathFactory, second: int, rotate_bytes: int
@@ -189,7 +189,6 @@ def test_levels_of_the_common_formats(text: bytes, level: str | None) -> None:
     assert level_of(text) == level
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_any_bytes_have_a_level_or_none(text: bytes) -> None:
     assert level_of(text) in (None, *LEVELS)

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from devstack.logs.ansi import coloured_text, plain_text
@@ -62,7 +62,6 @@ NASTY = st.lists(
 ).map(b"".join)  # fmt: skip
 
 
-@settings(deadline=None)
 @given(NASTY)
 def test_d10_no_bytes_make_a_control_sequence(data: bytes) -> None:
     assert re.search("[\x00-\x08\x0a-\x1f\x7f-\x9f]", plain_text(data)) is None
@@ -131,7 +130,6 @@ def test_gaps_are_told() -> None:
     assert line_object(gap)["bytes"] == 5_000
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=50), st.booleans())
 def test_objects_are_json_and_lose_nothing(text: bytes, partial: bool) -> None:
     entry = json.loads(json.dumps(line_object(line(text, partial=partial))))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devstack.logs.cursor import MAX_LINE
@@ -36,7 +36,7 @@ PIECES = st.lists(
     max_size=40,
 )
 EVERYTHING = Query()
-QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=60)
 
 
 @pytest.fixture
@@ -375,7 +375,6 @@ def test_a_crash_loop_does_not_fill_the_folder_with_small_files(root: Path) -> N
     assert len(list(folder.iterdir())) < 2 * (1024 + 400)
 
 
-@settings(deadline=None)
 @given(st.text(min_size=1, max_size=40))
 def test_any_producer_name_is_a_file_name_and_back(name: str) -> None:
     encoded = encode_name(name)
