@@ -3,11 +3,9 @@
 import json
 import os
 import pty
-import select
 import signal
 import subprocess
 import sys
-import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from devstack.bootstrap.platform_tags import pick_wheel, this_machine
 from devstack.bootstrap.terminal_line import TerminalLine
 from devstack.bootstrap.tool_cache import MANIFEST, WheelTool
 from devstack.bootstrap.web import FetchFailed, Web
+from tests.cli.wakeful import WakefulClock
 from tests.support.processes import eventually, is_alive
 
 ROOT = Path(__file__).parents[2]
@@ -337,15 +336,16 @@ def test_a_command_that_is_ended_while_it_makes_the_environment_leaves_nothing(
 def test_on_a_terminal_the_line_changes_at_least_each_second() -> None:
     controlling, terminal = pty.openpty()
     with os.fdopen(terminal, "w", encoding="utf-8") as stream:
+        clock = WakefulClock()
         seen: list[float] = []
         text = ""
         with TerminalLine(stream, "making things") as line:
             line.show("fetching", "1 of 2 MB")
-            end = time.monotonic() + 2.0
-            while time.monotonic() < end:
-                if select.select([controlling], [], [], 0.05)[0]:
+            end = clock.now() + 2.0
+            while clock.now() < end:
+                if clock.wait(0.05, controlling):
                     text = os.read(controlling, 4096).decode()
-                    seen.append(time.monotonic())
+                    seen.append(clock.now())
         drawn = os.read(controlling, 4096).decode()
     os.close(controlling)
 

@@ -3,7 +3,6 @@
 import fcntl
 import os
 import pty
-import select
 import signal
 import struct
 import subprocess
@@ -12,9 +11,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tests.cli.wakeful import WakefulClock
 from tests.support.stacks import StackUnderTest
 
 PATIENCE = 40.0
+_LOOK_SECONDS = 0.2
 
 
 class Terminal:
@@ -24,8 +25,9 @@ class Terminal:
         self.process = process
         self._master: int | None = master
         self.shown = ""
+        self.clock = WakefulClock()
         self.times: list[float] = []
-        """When something changed on the screen."""
+        """When something changed on the screen, by the clock."""
 
     def see(self, text: str, within: float = PATIENCE) -> None:
         """Wait until a text was shown."""
@@ -37,15 +39,15 @@ class Terminal:
         """Take what is shown; false at the end or when time is up."""
         if self._master is None:
             return False
-        ready, _, _ = select.select([self._master], [], [], max(0.0, deadline - time.monotonic()))
-        if not ready:
-            return False
+        while not self.clock.wait(_LOOK_SECONDS, self._master):
+            if time.monotonic() > deadline:
+                return False
         try:
             data = os.read(self._master, 1 << 16)
         except OSError:
             return False
         if data:
-            self.times.append(time.monotonic())
+            self.times.append(self.clock.now())
             self.shown += data.decode("utf-8", "replace")
         return bool(data)
 

@@ -1,6 +1,7 @@
 """`devstack up` in the foreground: progress, logs, Ctrl-C, a closed terminal, no terminal."""
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -17,8 +18,9 @@ STUBBORN = (
     "name: shop\n"
     "services:\n"
     "  mule:\n"
-    "    command: \"trap '' TERM; while :; do sleep 0.1; done\"\n"
+    "    command: \"trap '' TERM; echo stubborn; while :; do sleep 0.1; done\"\n"
     "    port: none\n"
+    "    ready: {log: stubborn}\n"
     "    stop: {grace: 3s}\n"
 )
 
@@ -67,10 +69,14 @@ def test_a05_the_countdown_is_shown_and_the_grace_kept(folder: Path) -> None:
         terminal.see("shop is ready")
         began = time.monotonic()
         terminal.type_interrupt()
-        terminal.see("mule.1 (killed in 2 s)")
+        terminal.see("mule.1 (killed in 3 s)")
         assert terminal.end() == 130
-        assert 2.5 <= time.monotonic() - began <= 6
-        stack.assert_nothing_left(within=1)
+        # less than the ten seconds that others have
+        assert 2.5 <= time.monotonic() - began <= 9
+        stack.assert_nothing_left(within=2)
+    told = [int(number) for number in re.findall(r"mule\.1 \(killed in (\d+) s\)", terminal.shown)]
+    assert told == sorted(told, reverse=True)
+    assert told[0] > told[-1]
 
 
 def test_what_is_logged_while_it_stops_never_runs_into_the_countdown(folder: Path) -> None:
@@ -78,7 +84,7 @@ def test_what_is_logged_while_it_stops_never_runs_into_the_countdown(folder: Pat
     with stack_in(folder) as stack, on_terminal(stack, "up") as terminal:
         terminal.see("Ctrl-C stops everything")
         terminal.type_interrupt()
-        terminal.see("mule.1 (killed in 2 s)")
+        terminal.see("mule.1 (killed in")
         assert terminal.end() == 130
     countdown = terminal.shown[terminal.shown.index("stopping…") :]
     lines = [line.rpartition("\x1b[2K")[2] for line in countdown.split("\n")]
@@ -93,10 +99,11 @@ def test_a05_a_second_ctrl_c_kills_everything_within_a_second(folder: Path) -> N
         pid = stack.pids("mule")[0]
         terminal.type_interrupt()
         terminal.see("mule.1 (killed in")
-        began = time.monotonic()
+        began = terminal.clock.now()
         terminal.type_interrupt()
-        eventually(lambda: not Path(f"/proc/{pid}").exists())
-        assert time.monotonic() - began < 1.5
+        while Path(f"/proc/{pid}").exists():
+            terminal.clock.wait(0.005)
+            assert terminal.clock.now() - began < 1.5
         assert terminal.end() == 130
         stack.assert_nothing_left(within=2)
 
@@ -113,7 +120,7 @@ def test_a05_a_third_ctrl_c_leaves_at_once(folder: Path) -> None:
                     terminal.type_interrupt()
                     terminal.see(word)
                 terminal.type_interrupt()
-                assert terminal.end(within=5) == 130
+                assert terminal.end(within=20) == 130
             finally:
                 os.kill(controller, signal.SIGCONT)
         stack.assert_nothing_left(within=10)

@@ -3,14 +3,14 @@
 import fcntl
 import os
 import pty
-import select
 import struct
 import subprocess
 import termios
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+
+from tests.cli.wakeful import WakefulClock
 
 ROWS, COLUMNS = 40, 120
 
@@ -42,13 +42,14 @@ def record(argv: Sequence[str], environment: Mapping[str, str], *, seconds: floa
     """Run a command to its end on a terminal of its own."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
-    began = time.monotonic()
+    clock = WakefulClock()
+    began = clock.now()
     process = subprocess.Popen(argv, env=environment, stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
     frames: list[tuple[float, bytes]] = []
     try:
-        while (left := began + seconds - time.monotonic()) > 0:
-            if not select.select([ours], [], [], min(left, 0.2))[0]:
+        while (left := began + seconds - clock.now()) > 0:
+            if not clock.wait(min(left, 0.2), ours):
                 if process.poll() is not None:
                     break  # what it left running may hold the terminal open
                 continue
@@ -56,12 +57,12 @@ def record(argv: Sequence[str], environment: Mapping[str, str], *, seconds: floa
                 frame = os.read(ours, 65536)
             except OSError:  # nobody holds the terminal open any more
                 break
-            frames.append((time.monotonic() - began, frame))
+            frames.append((clock.now() - began, frame))
         code = process.wait(timeout=10)
     finally:
         if process.poll() is None:
             process.kill()
             process.wait()
         os.close(ours)
-    end = frames[-1][0] if frames else time.monotonic() - began
+    end = frames[-1][0] if frames else clock.now() - began
     return Recording(code, tuple(frames), end)
