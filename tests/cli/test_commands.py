@@ -254,7 +254,7 @@ class TestARunningStack:
             result = stack.devstack("up", "-d", "--wait", code=1)
             assert "bad: " in result.err
             assert "devstack down stops it" in result.err
-            assert stack.service("fine")["state"] in ("starting", "ready")
+            eventually(lambda: stack.service("fine")["state"] == "ready")
 
     def test_up_wait_ends_with_1_when_time_is_up(self, folder: Path) -> None:
         write_stack(
@@ -369,8 +369,9 @@ class TestDown:
         stack.up()
         wardens: list[int] = []
         for record in Path(stack.places.folder).glob("run-*.json"):
-            run = json.loads(record.read_text())
-            os.kill(stack.controller_pid, signal.SIGKILL)
+            run, controller = json.loads(record.read_text()), stack.controller_pid
+            os.kill(run["keeper"][0], signal.SIGSTOP)  # or it might start another controller
+            os.kill(controller, signal.SIGKILL)
             os.kill(run["keeper"][0], signal.SIGKILL)
             wardens.append(run["warden"][0])
         eventually(lambda: not any(map(is_alive, wardens)))
@@ -431,7 +432,7 @@ class TestPlaces:
         stack.devstack("-f", "other.yaml", "up", "-d", "--wait")
         try:
             stack.devstack("status", code=3)
-            assert "one.1 | hi" in stack.devstack("-f", "other.yaml", "logs").out
+            eventually(lambda: "one.1 | hi" in stack.devstack("-f", "other.yaml", "logs").out)
             assert (stack.folder / ".devstack" / "other.yaml" / "logs" / "one").is_dir()
         finally:
             stack.devstack("-f", "other.yaml", "down")
@@ -495,6 +496,7 @@ def is_controller(process: Path, folder: Path) -> bool:
 class TestLogs:
     def test_they_are_read_with_no_controller_running(self, stack: StackUnderTest) -> None:
         stack.up()
+        eventually(lambda: "tick 2\n" in stack.devstack("logs", "api").out)
         stack.devstack("down")
         result = stack.devstack("logs", "api", "--grep", "tick [12]$")
         assert result.out == "api.1 | tick 1\napi.1 | tick 2\n"

@@ -169,9 +169,9 @@ def listener(port: int, address: str = "127.0.0.1") -> Iterator[socket.socket]:
         yield taken
 
 
-def free_port() -> int:
-    """A port outside the ephemeral range and devstack's own, on which nothing listens."""
-    for port in range(9100, 9900):
+def free_port(first: int = 9100) -> int:
+    """The first port from there, outside the ephemeral range and devstack's own, on which nothing listens."""
+    for port in range(first, 9900):
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("0.0.0.0", port))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands.kit import PYTHON, KeepAlive, ask, eventually, free_port, speaker, until_state
+from tests.support.keepers import read_if_there
 from tests.support.stacks import StackUnderTest, stack_in, write_stack
 
 WEB = """\
@@ -88,7 +89,9 @@ def test_a_stack_whose_state_is_removed_serves_on_and_keeps_it_again(tmp_path: P
         state.unlink()
         stack.devstack("scale", "web=2", seconds=60)
         eventually((state / "snapshot.json").is_file, "the snapshot is there once more")
-        assert (state / "history.jsonl").read_text().count(f"cannot write {state}") == 1
+        history = state / "history.jsonl"  # is written after it
+        eventually(lambda: f"cannot write {state}" in read_if_there(history), "it is told")
+        assert history.read_text().count(f"cannot write {state}") == 1
         assert stack.controller_pid == controller
 
 
@@ -138,7 +141,7 @@ def test_a_command_that_waits_for_a_service_ends_when_it_leaves_the_stack_file(
         waiting = [stack.start(*words, **options) for words in commands]
         history = stack.folder / ".devstack" / "state" / "history.jsonl"
         heard = ("restart requested", "scale to 2", "start requested")
-        eventually(lambda: all(line in history.read_text() for line in heard), "all are heard")
+        eventually(lambda: all(line in read_if_there(history) for line in heard), "all are heard")
         file = stack.folder / "stack.yaml"
         file.write_text(file.read_text().replace(never.replace("PYTHON", PYTHON), ""))
         stack.devstack("up", "-d", "--wait")

@@ -93,7 +93,7 @@ def test_a_stack_whose_folder_is_gone_is_listed_and_stopped_by_its_id(tmp_path: 
         assert (found["name"], found["folder_exists"], found["state"]) == ("gone", False, "running")
         elsewhere.devstack("down", "--stack", str(found["id"]))
 
-        assert _ls(elsewhere, folder) == []
+        eventually(lambda: not _ls(elsewhere, folder), "it is no longer listed")
         for pid in pids:
             assert not Path(f"/proc/{pid}").exists()
         unknown = elsewhere.devstack("down", "--stack", "0123456789", code=2)

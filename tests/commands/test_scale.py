@@ -46,7 +46,7 @@ def village(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackUnderTest
     folder = tmp_path_factory.mktemp("scale") / "village"
     folder.mkdir()
     port = free_port()
-    text = STACK.replace("PYTHON", PYTHON).replace("FIXED", str(port + 1))
+    text = STACK.replace("PYTHON", PYTHON).replace("FIXED", str(free_port(port + 1)))
     write_stack(folder, text.replace("GATEWAY", str(port)), {"alpha.py": speaker()})
     with running(folder) as stack:
         yield stack

@@ -106,6 +106,7 @@ def test_a_changed_service_is_replaced_and_unchanged_ones_keep_their_pids(town: 
     before = town.pids()
 
     with KeepAlive(town.stack.gateway, "/beta/env/COLOUR").asking() as client:
+        eventually(lambda: client.words, "it has asked")
         town.apply(ALPHA, BETA.replace("red", "blue"), WORKER)
         assert ask(town.stack.gateway, "/beta/env/COLOUR")[1]["value"] == "blue"
 
