@@ -190,8 +190,7 @@ class TestTheSocket:
     ) -> None:
         monkeypatch.setattr(server_module, "LOOK_EVERY_SECONDS", 0.02)
         with serving(places):
-            os.unlink(places.control_socket)
-            os.rmdir(places.folder)
+            os.rename(places.folder, f"{places.folder}-gone")  # whole: it may be watched just now
 
             client = eventually(lambda: open_client(places))
 
@@ -220,8 +219,12 @@ class TestTheSocket:
         self, running: Served, caplog: pytest.LogCaptureFixture
     ) -> None:
         entry = Path(running.places.entry)
-        entry.unlink(missing_ok=True)
-        entry.mkdir()
+
+        def put_a_folder_there() -> None:
+            entry.unlink(missing_ok=True)
+            entry.mkdir()
+
+        running.call(put_a_folder_there)
         running.call(lambda: setattr(running.control, "gateway_url", lambda: None))
         assert client_of(running).ask("up", **UP).exit_code == 0
         eventually(lambda: "cannot keep the entry" in caplog.text)
@@ -355,7 +358,7 @@ class TestProtocols:
     def test_down_is_understood_in_every_protocol(self, running: Served) -> None:
         other = json.dumps({"hello": {"protocol": 99, "version": "9"}}).encode() + b"\n"
         raw(running, other, b'{"id": 1, "do": "down"}\n')
-        assert "down" in running.control.calls
+        eventually(lambda: "down" in running.control.calls)
 
     def test_a_client_says_what_to_do_about_another_protocol(
         self, running: Served, monkeypatch: pytest.MonkeyPatch
@@ -535,11 +538,12 @@ class TestTheEnd:
         client = client_of(running)
         client.send("down")
         client.greet()
-        seen: list[object] = []
+        seen: list[Any] = []
         while len(seen) < 2:
-            message = client.wait()
-            seen.append(message["data"]["stopping"])  # type: ignore[index]  # JSON: a wrong shape fails the test
-        assert seen == [[["api.1#7", 10]], [["api.1#7", 9]]]
+            seen.append(client.wait()["data"]["stopping"])  # type: ignore[index]  # JSON: a wrong shape fails the test
+        ((name, first),), ((same, second),) = seen
+        assert (name, first, same) == ("api.1#7", 10, "api.1#7")
+        assert 0 < second < 10, "9, unless this machine stood still"
         client.send("kill")
         eventually(lambda: "kill" in control.calls)
         running.call(control.may_end.set)

@@ -1,5 +1,6 @@
 """What tests of the engine share: services and stacks without a file, and an address book."""
 
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -59,6 +60,12 @@ def identity_here(network: str = "127.101.77") -> Identity:
     span = range(FIRST_PORT, LAST_PORT - 64, 61)
     first = next(p for p in span if all(is_free(p + n) for n in range(32)))
     return Identity(network=network, first_port=first)
+
+
+def unused_port() -> int:
+    """A number that no stack on this machine gives out: the system does, and to nobody now."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
 
 
 def book_of(

@@ -15,7 +15,14 @@ from devstack.core.routes import Listen
 from devstack.core.template import Reference
 from devstack.engine.addresses import Address, AddressBook, Consumer, UnknownReference
 from devstack.engine.identity import Identity
-from tests.engine.kit import book_of, database, identity_here, service, stack_of
+from tests.engine.kit import (
+    book_of,
+    database,
+    identity_here,
+    service,
+    stack_of,
+    unused_port,
+)
 
 MAIN = Endpoint("main", 8080)
 
@@ -297,7 +304,7 @@ def test_a_reference_gives_every_field_of_service_and_database(tmp_path: Path) -
     book = book_of(tmp_path, identity)
     admin = Endpoint("admin", 9000, Scheme.TCP)
     me, web, db = service("me", MAIN), service("web", MAIN, admin), database("db")
-    book.assign(stack_of(me, web, db, gateway=Gateway(port=28_112)))
+    book.assign(stack_of(me, web, db, gateway=Gateway(port=unused_port())))
     password = identity.password("db")
 
     assert {f: lookup(book, f"web.{f}", me) for f in ("url", "host", "port", "address")} == {
@@ -385,8 +392,8 @@ def test_the_hosts_file_has_every_name_before_the_machines_own(tmp_path: Path) -
 def test_further_endpoints_have_routing_keys_of_their_own(tmp_path: Path) -> None:
     book = book_of(tmp_path, identity_here())
     admin = Endpoint("admin", 9000, Scheme.TCP)
-    web = service("web", MAIN, admin)
-    book.assign(stack_of(web, gateway=Gateway(port=28_113)))
+    web, port = service("web", MAIN, admin), unused_port()
+    book.assign(stack_of(web, gateway=Gateway(port=port)))
 
     config = book.gateway_config(GatewayShape(public=True, slots=(("web", 3),)))
 
@@ -395,17 +402,18 @@ def test_further_endpoints_have_routing_keys_of_their_own(tmp_path: Path) -> Non
     assert [len(slots.ports) for slots in config.services] == [3, 3]
     ports = [p for slots in config.services for slot in slots.ports for p in slot]
     assert len(ports) == len(set(ports)) == 24
-    assert config.public == (Listen("127.0.0.1", 28_113),)
+    assert config.public == (Listen("127.0.0.1", port),)
 
 
 def test_what_was_assigned_is_recalled_by_the_next_controller(tmp_path: Path) -> None:
     identity = identity_here()
     book = book_of(tmp_path, identity)
-    stack = stack_of(service("web", MAIN), gateway=Gateway(port=28_114))
+    port = unused_port()
+    stack = stack_of(service("web", MAIN), gateway=Gateway(port=port))
     book.assign(stack)
     with (
         socket.create_server((identity.host("web"), 8080)),
-        socket.create_server(("127.0.0.1", 28_114)),
+        socket.create_server(("127.0.0.1", port)),
     ):
         adopting = book_of(tmp_path, identity)
         adopting.recall()

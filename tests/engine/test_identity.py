@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devstack.core.policy import PORTS_PER_SLOT
@@ -25,6 +25,7 @@ def test_the_same_checkout_of_the_same_user_always_chooses_the_same() -> None:
     assert choose("9876543210", all_free, uid=1000) != first
 
 
+@settings(deadline=None)
 @given(st.text("0123456789abcdef", min_size=10, max_size=10), st.integers(0, 70_000))
 def test_networks_are_in_127_64_and_blocks_outside_the_ephemeral_range(
     stack_id: str, uid: int
@@ -87,6 +88,7 @@ def test_a_password_is_made_once_and_is_long() -> None:
     assert identity.password("other-db") != password
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.sampled_from(["web.1", "web.2", "api.1", "api.1/admin"]), st.booleans()),

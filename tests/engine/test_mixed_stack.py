@@ -21,7 +21,8 @@ gateway: {port: GATEWAY, routes: {/: web}}
 services:
   web: {command: [PYTHON, -I, web.py], replicas: 2, depends_on: [ghost, cloud]}
   ghost: {run: fake, port: none, replicas: 2, script: ready_after=0.1}
-  crasher: {run: fake, port: none, script: exit_after=0.2 code=3}
+  # it is ready while it lives: an `up` that takes its time finds all ready at once sooner or later
+  crasher: {run: fake, port: none, script: exit_after=3 code=3}
   cloud: {run: fake-workload, replicas: 2}
 """
 WAITS = ("backing-off", "crash-loop")

@@ -15,20 +15,23 @@ from enum import Enum, auto
 DEADLINE_SECONDS = 30.0
 
 
+_GIVEN_OUT: set[int] = set()
+
+
 def free_port() -> int:
-    """A port outside the ephemeral range on which nothing listens."""
+    """A port outside the ephemeral range on which nothing listens, and each only once."""
     while True:
         port = random.randrange(20000, 32000)
+        if port in _GIVEN_OUT:
+            continue
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("0.0.0.0", port))
+            _GIVEN_OUT.add(port)
             return port
 
 
 def free_ports(count: int) -> tuple[int, ...]:
-    found: set[int] = set()
-    while len(found) < count:
-        found.add(free_port())
-    return tuple(found)
+    return tuple(free_port() for _ in range(count))
 
 
 async def eventually(check: Callable[[], bool], what: str = "") -> None:

@@ -17,7 +17,7 @@ from devstack.gateway.live import LiveGateway, Loaded
 from devstack.gateway.load import Master
 from devstack.gateway.settings import GatewaySettings
 from devstack.gateway.workers import start_time, workers_of
-from tests.gateway.parts import Replica, ask, free_ports
+from tests.gateway.parts import Replica, ask, eventually, free_ports
 from tests.support.steps import SubprocessSteps
 
 GATEWAY_PORT = 8080
@@ -139,6 +139,8 @@ async def running(
     gateway = RunningGateway(live, process, shop, config, started)
     try:
         await live.confirm_start(gateway.master, config, now)
+        # the first one answers already while NGINX still starts the second
+        await eventually(lambda: len(workers_of(process.pid)) == settings.workers)
         yield gateway
         for each in listeners_among([process.pid]):
             assert each.address.startswith("127.") or each.address == "::1"

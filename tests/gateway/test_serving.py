@@ -213,7 +213,9 @@ def test_f10_before_a_service_is_ready_a_page_says_what_is_waited_for(
             assert text.status == 503
             assert text.headers["retry-after"] == "1"
             assert text.headers["content-type"] == "text/plain; charset=utf-8"
-            assert re.fullmatch(r"orders is starting & <waits> \(1[2-9] s\)\n", text.text)
+            waited = re.fullmatch(r"orders is starting & <waits> \((\d+) s\)\n", text.text)
+            assert waited is not None
+            assert 12 <= int(waited[1]) < 60
 
             browser = await ask(
                 public.address,
@@ -224,7 +226,7 @@ def test_f10_before_a_service_is_ready_a_page_says_what_is_waited_for(
             )
             assert (browser.status, browser.headers["retry-after"]) == (503, "1")
             assert browser.headers["content-type"].startswith("text/html")
-            assert "orders is starting &amp; &lt;waits&gt; (1" in browser.text
+            assert "orders is starting &amp; &lt;waits&gt; (" in browser.text
             assert '<meta http-equiv="refresh"' in browser.text
 
             program = await ask(
@@ -399,8 +401,8 @@ def test_the_time_out_of_a_route_holds_and_is_not_doubled_by_a_retry(
             routes=(Route("/short", "orders", timeout_seconds=0.3), Route("/long", "orders"))
         )
         both = [
-            Replica("orders.1", shop.ports[0], delay_seconds=1.0),
-            Replica("orders.2", shop.ports[2], delay_seconds=1.0),
+            Replica("orders.1", shop.ports[0], delay_seconds=60),
+            Replica("orders.2", shop.ports[2], delay_seconds=60),
         ]
         async with (
             replicas(*both),
@@ -408,6 +410,8 @@ def test_the_time_out_of_a_route_holds_and_is_not_doubled_by_a_retry(
         ):
             assert await gateway.get("/short") == (504, "orders did not answer in time\n")
             assert sum(len(each.seen) for each in both) == 1
+            for each in both:
+                each.delay_seconds = 1.0
             assert (await gateway.get("/long"))[0] == 200
 
     asyncio.run(scenario())

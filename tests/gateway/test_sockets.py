@@ -41,7 +41,7 @@ def test_connections_to_a_port_are_counted_while_both_ends_live(ask, address: st
 def test_a_connection_by_ipv4_to_a_listener_on_every_address_counts() -> None:
     with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as server:
         port = server.getsockname()[1]
-        with socket.create_connection(("127.0.0.1", port)):
+        with socket.create_connection(("127.0.0.1", port)), server.accept()[0]:
             assert count_connections(port) == 1
 
 
