@@ -82,7 +82,7 @@ def test_a_user_is_asked_for_and_the_password_stands_in_no_argument(
         with connect(server) as client:
             client.shop.things.insert_one({"n": 1})
         with pytest.raises(NotReady, match=r"(?i)authentication failed"):
-            ENGINE.query(replace(GUARDED, password="no"), server.address, server.port, 2.0)
+            ENGINE.query(replace(GUARDED, password="no"), server.address, server.port, 20.0)
         with (
             Client(server.address, server.port, directConnection=True) as nobody,
             pytest.raises(OperationFailure, match="requires authentication"),

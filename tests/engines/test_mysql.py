@@ -111,7 +111,7 @@ def test_a_wrong_password_is_refused_also_for_the_administrator(
         ):
             wrong = replace(SPEC, user=user, password=password, database="")
             with pytest.raises(NotReady, match="Access denied"):
-                ENGINE.query(wrong, server.address, server.port, 2.0)
+                ENGINE.query(wrong, server.address, server.port, 20.0)
         with (
             pytest.raises(pymysql.OperationalError, match="Access denied"),
             pymysql.connect(unix_socket=str(folder.run / "mysql.sock"), user="root"),

@@ -82,7 +82,7 @@ def test_a_user_is_asked_for_and_the_password_stands_in_no_argument(
     with running(ENGINE, GUARDED, folder, workshop.unprivileged) as server:
         for wrong in (SPEC, replace(GUARDED, password="no")):
             with pytest.raises(NotReady, match="Authorization Violation"):
-                ENGINE.query(wrong, server.address, server.port, 2.0)
+                ENGINE.query(wrong, server.address, server.port, 20.0)
 
     assert not [word for word in command.argv if GUARDED.password in word]
     assert (folder.run / "nats.conf").stat().st_mode & 0o777 == 0o600
@@ -98,7 +98,7 @@ def test_a_server_without_jetstream_is_not_ready_where_it_is_wanted(
         running(ENGINE, plain, folder, workshop.unprivileged) as server,
         pytest.raises(NotReady, match="without JetStream"),
     ):
-        ENGINE.query(SPEC, server.address, server.port, 2.0)
+        ENGINE.query(SPEC, server.address, server.port, 20.0)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_what_is_no_nats_is_not_ready(greeting: bytes, said: str) -> None:
         thread = threading.Thread(target=answer)
         thread.start()
         with pytest.raises(NotReady, match=said):
-            ENGINE.query(SPEC, "127.0.0.1", stranger.getsockname()[1], 2.0)
+            ENGINE.query(SPEC, "127.0.0.1", stranger.getsockname()[1], 20.0)
         thread.join()
 
 

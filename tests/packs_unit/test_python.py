@@ -19,9 +19,12 @@ from devstack.packs.python_fit import why_not_fitting
 from devstack.packs.python_manifest import find_manifest, wanted_python
 from tests.packs_unit.bench import Bench, MakeTree, Run, TakeSnapshot
 from tests.packs_unit.serving import started
+from tests.support.keepers import read_if_there
+from tests.support.processes import eventually
 
 FLASK = "from flask import Flask\n"
-WSGI = """import time
+WSGI = """import os
+import time
 from urllib.parse import parse_qs
 
 ANSWER = b"1"
@@ -33,7 +36,11 @@ def create_app():
 
 
 def application(environ, start_response):
-    time.sleep(float(parse_qs(environ["QUERY_STRING"]).get("sleep", ["0"])[0]))
+    seconds = float(parse_qs(environ["QUERY_STRING"]).get("sleep", ["0"])[0])
+    if seconds:
+        with open(os.environ["ARRIVED"], "a") as file:
+            file.write("x")
+    time.sleep(seconds)
     start_response("200 OK", [("Content-Type", "application/json")])
     return [ANSWER]
 
@@ -42,12 +49,17 @@ def make_app():
     return application
 """
 ASGI = """import asyncio
+import os
 
 
 async def application(scope, receive, send):
     if scope["type"] != "http":
         return
-    await asyncio.sleep(float(scope["query_string"].decode().partition("=")[2] or 0))
+    seconds = float(scope["query_string"].decode().partition("=")[2] or 0)
+    if seconds:
+        with open(os.environ["ARRIVED"], "a") as file:
+            file.write("x")
+    await asyncio.sleep(seconds)
     headers = [(b"content-type", b"application/json")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b"1"})
@@ -187,7 +199,7 @@ def test_an_environment_that_does_not_fit_is_left_alone_and_said(
 
 @pytest.mark.parametrize("interface", ["wsgi", "asgi"])
 def test_a_server_told_to_stop_finishes_its_requests_and_ends_with_0(
-    make_tree: MakeTree, bench: Bench, run: Run, interface: str
+    make_tree: MakeTree, bench: Bench, run: Run, tmp_path: Path, interface: str
 ) -> None:
     app = "from fastapi import FastAPI\napp = FastAPI()\n"
     files = {"web.py": WSGI, "bottle.py": BOTTLE}
@@ -196,7 +208,9 @@ def test_a_server_told_to_stop_finishes_its_requests_and_ends_with_0(
     request = bench.request(source, main=main)
     prepared = run(PythonPack(bench.tools).prepare(request, bench.steps))
     answers: list[object] = []
-    with started(prepared, bench.folder, bench.steps.environment) as serving:
+    arrived = tmp_path / "arrived"
+    told = {"ARRIVED": str(arrived)}
+    with started(prepared, bench.folder, bench.steps.environment, told) as serving:
         assert serving.ask("/") == (200, 1)
         asking = [
             threading.Thread(target=lambda: answers.append(serving.ask("/?sleep=1")))
@@ -204,7 +218,7 @@ def test_a_server_told_to_stop_finishes_its_requests_and_ends_with_0(
         ]
         for thread in asking:
             thread.start()
-        eventually_connected(serving.port, 6)
+        eventually(lambda: read_if_there(arrived) == "x" * 6)
         code = serving.stop()
         for thread in asking:
             thread.join(20)
@@ -216,7 +230,13 @@ def test_a_server_told_to_stop_finishes_its_requests_and_ends_with_0(
 @pytest.mark.parametrize("interface", ["wsgi", "asgi"])
 @pytest.mark.parametrize(("grace", "is_answered"), [(60.0, True), (1.25, False)])
 def test_a_server_told_to_stop_waits_as_long_as_the_stack_file_gives_it(
-    make_tree: MakeTree, bench: Bench, run: Run, interface: str, grace: float, is_answered: bool
+    make_tree: MakeTree,
+    bench: Bench,
+    run: Run,
+    tmp_path: Path,
+    interface: str,
+    grace: float,
+    is_answered: bool,
 ) -> None:
     app = "from fastapi import FastAPI\napp = FastAPI()\n"
     files = {"web.py": WSGI, "bottle.py": BOTTLE}
@@ -224,11 +244,13 @@ def test_a_server_told_to_stop_waits_as_long_as_the_stack_file_gives_it(
     main = "web:application" if interface == "wsgi" else None
     request = bench.request(source, main=main)
     prepared = run(PythonPack(bench.tools).prepare(request, bench.steps))
-    with started(prepared, bench.folder, bench.steps.environment, grace=grace) as serving:
+    arrived = tmp_path / "arrived"
+    told = {"ARRIVED": str(arrived)}
+    with started(prepared, bench.folder, bench.steps.environment, told, grace=grace) as serving:
         assert serving.ask("/") == (200, 1)
         connection = http.client.HTTPConnection("127.0.0.1", serving.port, timeout=60)
         connection.request("GET", "/?sleep=9")
-        eventually_connected(serving.port, 1)
+        eventually(lambda: read_if_there(arrived))
         serving.stop()
         try:
             status = connection.getresponse().status
@@ -453,14 +475,3 @@ def test_an_environment_whose_interpreter_is_gone_is_made_again(
 
     assert again == first
     assert (first.paths[0] / "bin" / "python").exists()
-
-
-def eventually_connected(port: int, count: int) -> None:
-    """Until so many requests have reached the server (each holds one established connection)."""
-    wanted = f"0100007F:{port:04X}"
-    for _ in range(100_000):
-        rows = Path("/proc/net/tcp").read_text().splitlines()[1:]
-        established = [row for row in rows if row.split()[1] == wanted and row.split()[3] == "01"]
-        if len(established) >= count:
-            return
-    raise AssertionError(f"never saw {count} connections")
