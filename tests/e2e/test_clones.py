@@ -4,12 +4,15 @@ import subprocess
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.shop import sell_a_book
 from tests.support.stacks import StackUnderTest, copy_shop, stack_in
 
 CLONES = 3
 
 
+@pytest.mark.timeout(400)
 def test_c07_three_clones_are_up_at_once_and_each_sells_a_book(tmp_path: Path) -> None:
     with ExitStack() as stacks:
         clones: list[StackUnderTest] = []
@@ -28,7 +31,7 @@ def test_c07_three_clones_are_up_at_once_and_each_sells_a_book(tmp_path: Path) -
             for clone in clones
         ]  # fmt: skip
         for up in ups:
-            _, told = up.communicate(timeout=170)
+            _, told = up.communicate(timeout=300)
             assert up.returncode == 0, told.decode()
 
         told_states = [clone.status() for clone in clones]

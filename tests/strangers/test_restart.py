@@ -73,6 +73,7 @@ def test_a_changed_source_is_prepared_and_replaces_the_old_without_a_failed_requ
 
     with edited(strangers.folder / change.file, *change.good):
         with KeepAlive(gateway, change.path).asking() as client:
+            eventually(lambda: client.words, "it has asked")
             strangers.devstack("restart", change.service)
             after = json.dumps(ask(gateway, change.path)[1])
 

@@ -58,10 +58,15 @@ def test_what_was_entered_is_in_the_database(strangers: StackUnderTest) -> None:
 
 def test_a_name_and_a_port_that_are_written_in_code_are_dialled(strangers: StackUnderTest) -> None:
     """`http://rates:8080` in Go, `ledger-db:5432` in Python: nothing is injected for the worker."""
-    worker = strangers.devstack("logs", "ticker", "--run", "current").out
     variables = json.loads(strangers.devstack("env", "ticker", "--json").out)["variables"]
 
-    assert "ticking to http://rates:8080" in worker
+    eventually(
+        lambda: (
+            "ticking to http://rates:8080"
+            in strangers.devstack("logs", "ticker", "--run", "current").out
+        ),
+        "it says whom it dials",
+    )
     assert "TICK_URL" not in {variable["name"] for variable in variables}
     first = ask(strangers.gateway, "/ticks")[1]["ticks"]
     eventually(lambda: ask(strangers.gateway, "/ticks")[1]["ticks"] > first, "ticks come in")
