@@ -73,7 +73,7 @@ def speaker(word: str = "one") -> str:
     return SPEAKER.replace('WORD = "one"', f'WORD = "{word}"')
 
 
-def eventually(check: Callable[[], T], what: str, seconds: float = 15.0) -> T:
+def eventually(check: Callable[[], T], what: str, seconds: float = 30.0) -> T:
     """The first true result of a check; fails when there is none in time."""
     deadline = time.monotonic() + seconds
     while True:
@@ -207,7 +207,7 @@ def word_of(stack: StackUnderTest, service: str) -> str:
     return word
 
 
-def until_state(stack: StackUnderTest, service: str, word: str, seconds: float = 20.0) -> None:
+def until_state(stack: StackUnderTest, service: str, word: str, seconds: float = 40.0) -> None:
     """Wait until `status` says a word about a service."""
     eventually(lambda: word_of(stack, service) == word, f"{service} is {word}", seconds)
 

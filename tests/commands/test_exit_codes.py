@@ -292,7 +292,7 @@ def test_a_killed_attached_up_stops_what_it_started(stack: StackUnderTest) -> No
         attached.until("Ctrl-C stops everything")
         attached.process.kill()
         attached.process.wait()
-        stack.assert_nothing_left(within=5.0)
+        stack.assert_nothing_left(within=10.0)
 
 
 def test_j08_ctrl_c_of_a_following_command_is_130_and_changes_nothing(

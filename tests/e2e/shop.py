@@ -65,7 +65,7 @@ def post(base: str, path: str, body: dict[str, Any], token: str = "") -> httpx.R
     )
 
 
-def wait_status(base: str, token: str, order_id: str, *, seconds: float = 20.0) -> dict[str, Any]:
+def wait_status(base: str, token: str, order_id: str, *, seconds: float = 40.0) -> dict[str, Any]:
     """The order once it is paid or declined. Answers while parts are away count as not yet."""
     return _wait(
         base,
@@ -76,12 +76,12 @@ def wait_status(base: str, token: str, order_id: str, *, seconds: float = 20.0) 
     )
 
 
-def wait_payment(base: str, token: str, order_id: str, *, seconds: float = 20.0) -> dict[str, Any]:
+def wait_payment(base: str, token: str, order_id: str, *, seconds: float = 40.0) -> dict[str, Any]:
     """The payment of an order, once there is one."""
     return _wait(base, token, f"/payments/{order_id}", lambda _: True, seconds)
 
 
-def sell_a_book(base: str, *, amount: int = BOOK, seconds: float = 20.0) -> Sale:
+def sell_a_book(base: str, *, amount: int = BOOK, seconds: float = 40.0) -> Sale:
     """The whole purchase: register, login, order, paid or declined, payment; nobody else sees it."""
     token = register_login(base)
     order_id = buy(base, token, "book", amount)["id"]

@@ -129,6 +129,7 @@ def test_a_killed_part_comes_back_and_the_chain_answers_again(
         return service["state"] == "ready" and before["pid"] not in pids
 
     eventually(is_back, f"{part} is back", 30)
+    strangers.up()  # and the gateway knows it
     assert greeting(strangers, gateway) == "Good day, opening: 156.25 USD"
     assert ask(gateway, "/ledger/entries", account="after", cents=1)[0] == 201
     assert strangers.service(part)["replicas"][0]["restarts"] >= before["restarts"] + 1
