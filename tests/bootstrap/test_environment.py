@@ -281,7 +281,10 @@ def test_two_checkouts_that_race_make_one_environment_and_a_third_call_makes_non
 
 
 def cached_uv_that_hangs(cache: Path, told: Path) -> None:
-    """A uv in the cache that writes its pid to `told` and then does nothing."""
+    """A uv in the cache that writes its pid to `told` and then does nothing.
+
+    It says more before than a pipe holds: whoever sleeps afterwards sleeps while it reads that pipe.
+    """
     package = find_package(read_lock("tools"), "uv")
     wheel = pick_wheel(package.wheels, this_machine())
     assert wheel is not None
@@ -291,7 +294,8 @@ def cached_uv_that_hangs(cache: Path, told: Path) -> None:
     for made in (folder, folder.parent, folder.parent.parent):
         made.chmod(0o755)
     program = folder / "uv"
-    program.write_text(f"#!/bin/sh\necho $$ > {told}.new; mv {told}.new {told}; exec sleep 600\n")
+    tell = f"echo $$ > {told}.new; mv {told}.new {told}"
+    program.write_text(f"#!/bin/sh\nhead -c 200000 /dev/zero; {tell}; exec sleep 600\n")
     program.chmod(0o755)
     recorded = {
         "path": "uv",
@@ -300,6 +304,11 @@ def cached_uv_that_hangs(cache: Path, told: Path) -> None:
     }
     manifest = {"sha256": wheel.sha256, "programs": {"uv": recorded}}
     (folder / MANIFEST).write_text(json.dumps(manifest))
+
+
+def sleeps(pid: int) -> bool:
+    """Whether a process waits for something (proc(5): state S in /proc/PID/stat)."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
@@ -319,6 +328,7 @@ def test_a_command_that_is_ended_while_it_makes_the_environment_leaves_nothing(
     uv = 0
     try:
         uv = int(eventually(lambda: told.exists() and told.read_text()))
+        eventually(lambda: sleeps(command.pid))
 
         command.send_signal(number)
 
