@@ -171,19 +171,23 @@ def _fill(
 
 
 def _run(command: Sequence[str], folder: Path, variables: Mapping[str, str]) -> None:
-    process = subprocess.Popen(
-        command,
-        cwd=folder,
-        env=variables,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
+    process: subprocess.Popen[bytes] | None = None
     try:
-        output, _ = process.communicate()
+        with _signals_held():
+            process = subprocess.Popen(
+                command,
+                cwd=folder,
+                env=variables,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
+        output = _output_of(process)
     except BaseException:  # interrupted: nothing goes on in the background
-        process.send_signal(signal.SIGTERM)
-        process.wait()
+        if process is not None:
+            process.terminate()
+            with process:  # closes the pipe and waits
+                pass
         raise
     if process.returncode != 0:
         tail = output[-_KEPT_TAIL:].decode("utf-8", "replace").strip()
@@ -191,6 +195,35 @@ def _run(command: Sequence[str], folder: Path, variables: Mapping[str, str]) -> 
             f"uv ended with code {process.returncode}\n{tail}",
             "check the network, and the index settings of pip and uv (PIP_INDEX_URL, UV_INDEX)",
         )
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """What would raise an exception within the block does so at its end: a started program is known."""
+    came: list[int] = []
+    before = {
+        number: handler
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if callable(handler := signal.getsignal(number))
+    }
+    for number in before:
+        signal.signal(number, lambda which, _: came.append(which))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
+
+
+def _output_of(process: subprocess.Popen[bytes]) -> bytes:
+    """All that it writes. By steps: a signal just before a wait begins does not end that wait."""
+    while True:
+        try:
+            return process.communicate(timeout=_WAIT_SECONDS)[0]
+        except subprocess.TimeoutExpired:
+            continue
 
 
 def _failed(reason: object, hint: str = "") -> BootstrapFailed:

@@ -6,14 +6,16 @@ import pty
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import devstack.__main__
 from devstack import bootstrap
-from devstack.bootstrap import interpreter
+from devstack.bootstrap import environment, interpreter
 from devstack.bootstrap.index_settings import read_index_settings
 from devstack.bootstrap.lockfile import find_package, read_lock
 from devstack.bootstrap.platform_tags import pick_wheel, this_machine
@@ -341,6 +343,25 @@ def test_a_command_that_is_ended_while_it_makes_the_environment_leaves_nothing(
         command.wait()
         if uv and is_alive(uv):
             os.kill(uv, signal.SIGKILL)
+
+
+def test_a_command_that_is_ended_just_as_uv_starts_leaves_no_uv(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    class EndedAsItStarts(subprocess.Popen[bytes]):
+        def __init__(self, command: Sequence[str], **options: Any) -> None:
+            super().__init__(command, **options)
+            started.append(self)
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(subprocess, "Popen", EndedAsItStarts)
+
+    with pytest.raises(SystemExit, match="143"), environment._ended_by_signals():
+        environment._run(["sleep", "600"], tmp_path, os.environ)
+
+    assert [process.returncode for process in started] == [-signal.SIGTERM]
 
 
 def test_on_a_terminal_the_line_changes_at_least_each_second() -> None:
