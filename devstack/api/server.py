@@ -76,7 +76,10 @@ class ControlServer:
                 watcher = tasks.create_task(self._watch())
                 await self._answers.closing.wait()
                 watcher.cancel()
-                await self._finish()
+                await self._say_what_is_due()
+                self._withdraw()
+                for connection in tuple(self._connections):
+                    connection.end()  # whoever waits for it finds nothing of ours any more
         finally:
             self._withdraw()
             self._is_closed.set()
@@ -153,8 +156,10 @@ class ControlServer:
 
     def _withdraw(self) -> None:
         """Leave nothing of ours behind where that can be, and nothing of anybody else's touched."""
-        if self._listener is not None:
-            self._listener.close()
+        if self._listener is None:
+            return  # not begun, or done already: what is there by now is the next controller's
+        self._listener.close()
+        self._listener = None
         if self._is_bound():
             with contextlib.suppress(OSError):
                 os.unlink(self._places.control_socket)  # noqa: PTH108 - beside os.lstat, in the same terms
@@ -202,8 +207,8 @@ class ControlServer:
             "lease": self._answers.lessee is not None,
         }
 
-    async def _finish(self) -> None:
-        """Answers that are due go out, for a moment; then every connection is closed."""
+    async def _say_what_is_due(self) -> None:
+        """Answers that are due go out, for a moment."""
         if self._listener is not None:
             self._listener.close()
         for connection in self._connections:
@@ -212,8 +217,6 @@ class ControlServer:
         due = {task for connection in self._connections for task in connection.under_way}
         if due:
             await asyncio.wait(due, timeout=LAST_WORDS_SECONDS)
-        for connection in tuple(self._connections):
-            connection.end()
 
 
 class _Connection:

@@ -7,6 +7,7 @@ import socket
 import stat
 import struct
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from devstack.api.server import SocketTaken, bind_privately
 from devstack.api.wire import LONGEST_LINE, MOST_REQUESTS, PROTOCOL
 from devstack.cli.changes import ask_all
 from devstack.core.plain import to_plain
-from devstack.keeper.places import PlaceRefused, Places
+from devstack.keeper.places import PlaceRefused, Places, remove_entry
 from devstack.steps import Progress
 from tests.api.scripted import STACK, running_state
 from tests.api.served import Served, open_client, serving
@@ -237,6 +238,28 @@ class TestTheSocket:
         with serving(places) as served:
             served.call(lambda: setattr(served.control, "state", running_state()))
         assert os.listdir(places.folder) == []
+
+    def test_nothing_is_left_once_a_client_sees_the_end(
+        self, places: Places, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """`devstack down` returns then, and `devstack ls` after it lists the stack no more."""
+
+        def slowly(places: Places) -> None:
+            time.sleep(0.2)
+            remove_entry(places)
+
+        monkeypatch.setattr(server_module, "remove_entry", slowly)
+        with serving(places) as served:
+            served.call(lambda: setattr(served.control, "state", running_state()))
+            client = client_of(served)
+            client.greet()
+            ending = threading.Thread(target=served.close)
+            ending.start()
+            with pytest.raises(Lost):
+                client.wait()
+            left = os.listdir(places.folder)
+            ending.join()
+        assert left == []
 
     def test_the_entry_of_ls_is_kept_while_it_runs(
         self, places: Places, monkeypatch: pytest.MonkeyPatch
