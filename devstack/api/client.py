@@ -2,6 +2,8 @@
 
 A reader that waits for several things at once (`up`) uses `fileno` and `arrived`; all others `ask`.
 """
+# pathlib is kept out: commands start without it
+# ruff: noqa: PTH110, PTH116, PTH123
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from devstack.api.wire import END_OF_LINE, PROTOCOL, decode, encode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from devstack.keeper.places import Places
 
@@ -116,6 +118,7 @@ class Client:
 
         Once it does not, `on_silence` is called after five seconds, and Silent raised after fifteen.
         """
+        self._socket.settimeout(None)
         self._on_silence = on_silence
 
     def mind_silence(self) -> None:
@@ -212,7 +215,7 @@ class Client:
                 self._buffer = rest
                 return decode(line)
             if self._on_silence is not None:
-                while not select.select([self._socket], [], [], SIGN_SECONDS)[0]:
+                while not ready((self.fileno(),), SIGN_SECONDS):
                     self.mind_silence()
             self._receive()
 
@@ -233,6 +236,14 @@ class Client:
             raise Lost
         self._buffer += data
         self._heard()
+
+
+def ready(descriptors: Iterable[int], seconds: float) -> set[int]:
+    """Those that can be read from, waited for so long at most; any number of files may be open."""
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return {descriptor for descriptor, _ in poll.poll(seconds * 1000)}
 
 
 def _peer_pid(connection: socket.socket) -> int:
@@ -259,7 +270,7 @@ def connect(places: Places) -> Client | None:
         except BlockingIOError as exc:
             if time.monotonic() >= deadline:
                 connection.close()
-                raise Silent(_locked_by(places)) from exc
+                raise Silent(lock_holder(places) or 0) from exc
             time.sleep(0.02)  # its queue is full: nothing can be awaited
         except OSError as exc:
             connection.close()
@@ -270,17 +281,20 @@ def connect(places: Places) -> Client | None:
     return Client(connection)
 
 
-def _locked_by(places: Places) -> int:
-    """The pid of the controller that holds the lock of the stack; 0 where it cannot be read."""
+def lock_holder(places: Places) -> int | None:
+    """The pid of the controller that holds the lock of the stack, by proc_locks(5); None where none does.
+
+    Looks only: to try would refuse a controller that starts. 0 where the system does not tell the pid.
+    """
     try:
-        descriptor = os.open(places.controller_lock, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return 0
-    try:
-        text = os.read(descriptor, 32).strip()
-    finally:
-        os.close(descriptor)
-    return int(text) if text.isdigit() else 0
+        number = os.stat(places.controller_lock).st_ino
+        with open("/proc/locks", encoding="ascii") as file:
+            for fields in map(str.split, file):
+                if len(fields) > 5 and fields[1] == "FLOCK" and fields[5].endswith(f":{number}"):
+                    return max(0, int(fields[4]))
+    except FileNotFoundError:
+        pass
+    return None
 
 
 def connect_soon(places: Places, seconds: float) -> Client | None:
@@ -295,7 +309,7 @@ def connect_soon(places: Places, seconds: float) -> Client | None:
 
 def has_keeper(places: Places) -> bool:
     """Whether a keeper of the stack lives."""
-    if not os.path.exists(places.keeper_socket):  # noqa: PTH110 - a light start
+    if not os.path.exists(places.keeper_socket):
         return False
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.setblocking(False)

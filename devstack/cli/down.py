@@ -33,8 +33,8 @@ A controller that does not answer is ended with all it runs.
 """
 
 END_SECONDS = 15.0
-GENTLE_SECONDS = 8.0
-"""A keeper that was asked to end kills what is left after a second, for five seconds at most."""
+GENTLE_SECONDS = 12.0
+"""A keeper that was asked to end needs a second, ten for its last command, and what killing takes."""
 _STACK_ID = frozenset("0123456789abcdef")
 
 
@@ -57,14 +57,14 @@ def run(call: Call) -> int:
     if "volumes" in options:
         folders = data_folders(file, places.stack_id) if file else []
         _agree(folders, is_agreed="yes" in options)
-    code = _ask_controller(places, volumes="volumes" in options)
-    was_dead = _sweep(places)
+    code, has_ended = _ask_controller(places, volumes="volumes" in options)
+    has_ended |= _sweep(places)
     if code is None:
         code = talk.FINE
         remove_entry(places)
         if file:
             _forget_wishes(file)
-        if not was_dead:
+        if not has_ended:
             talk.say("nothing was running")
     if code == talk.FINE:
         for folder in folders:
@@ -93,21 +93,39 @@ def _agree(folders: list[str], *, is_agreed: bool) -> None:
         talk.confirm("remove it?", or_write="devstack down --volumes --yes")
 
 
-def _ask_controller(places: Places, *, volumes: bool) -> int | None:
-    """How the controller says it went; None where it is none, or does not answer: all is ended then."""
+def _ask_controller(places: Places, *, volumes: bool) -> tuple[int | None, bool]:
+    """How the controller says it went, and whether anything was ended.
+
+    None where there is none or it does not answer: all it ran is ended then.
+    """
     hung = 0
     try:
-        client = reach(places)
+        client = _reach_awake(places)
         if client is not None:
-            return _ask(client, volumes=volumes)
+            return _ask(client, volumes=volumes), True
     except Silent as silent:
         if not silent.pid:
-            raise
+            raise talk.Failed(str(silent), f"its log is {places.controller_log}") from silent
         hung = silent.pid
         talk.say(f"{silent}: ending it and all it runs")
     if hung or has_keeper(places):
         _end_all(places, hung)
-    return None
+    return None, hung > 0
+
+
+def _reach_awake(places: Places) -> Client | None:
+    """As `reach`; one that was stopped until nobody else could wait for it gets to go on first."""
+    try:
+        return reach(places)
+    except Silent as silent:
+        _wake(silent)
+        return reach(places)
+
+
+def _wake(silent: Silent) -> None:
+    talk.say(f"{silent}: it is woken, and ended with all it runs if it still does not")
+    if silent.pid:
+        _signal(silent.pid, signal.SIGCONT)
 
 
 def _ask(client: Client, *, volumes: bool) -> int:
@@ -116,9 +134,7 @@ def _ask(client: Client, *, volumes: bool) -> int:
     def wake(silent: Silent) -> None:
         if is_terminal:
             sys.stderr.write("\r\x1b[K")
-        talk.say(f"{silent}: it is woken, and ended with all it runs if it still does not")
-        if silent.pid:
-            _signal(silent.pid, signal.SIGCONT)
+        _wake(silent)
 
     def show(data: dict[str, object]) -> None:
         stopping = data.get("stopping")
@@ -171,7 +187,7 @@ def _end_all(places: Places, hung: int) -> None:
     from devstack.keeper.marks import runs_in
 
     runs = [run for run in runs_in(places.folder) if processes.is_running(run.keeper)]
-    doomed = [run.warden for run in runs]
+    doomed = [identity for run in runs for identity in (run.keeper, run.warden)]
     for run in runs:  # before the controller: a keeper that is not ending starts another one
         _signal(run.keeper[0], signal.SIGTERM)
         for pid, _ in (run.keeper, run.warden):

@@ -9,7 +9,6 @@ the first signal asks for it, the second kills, the third leaves. Without it a s
 
 import errno
 import os
-import select
 import signal
 import sys
 import time
@@ -17,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
-from devstack.api.client import Answer, Client, Lost, Silent, connect
+from devstack.api.client import Answer, Client, Lost, Silent, connect, ready
 from devstack.api.locate import Places
 from devstack.cli import talk
 from devstack.cli.down import stopping_text
@@ -115,14 +114,12 @@ class Session:
 
     def _turn(self, woken: int) -> None:
         waits = self._log_wait if self._follower is not None else TICK_SECONDS
-        ready, _, _ = select.select(
-            [self._client.fileno(), woken], [], [], min(waits, TICK_SECONDS)
-        )
-        if woken in ready:
+        readable = ready((self._client.fileno(), woken), min(waits, TICK_SECONDS))
+        if woken in readable:
             os.read(woken, 1024)
         while self._signals and self._exit_code is None:
             self._on_signal(self._signals.pop(0))
-        if self._client.fileno() in ready and self._exit_code is None:
+        if self._client.fileno() in readable and self._exit_code is None:
             self._read()
         elif self._is_waiting():
             self._mind_silence()

@@ -1,7 +1,9 @@
 """A controller that says nothing: asked for a sign of life, told, and given up."""
 
 import contextlib
+import fcntl
 import os
+import resource
 import socket
 import threading
 from collections.abc import Iterator
@@ -35,8 +37,10 @@ def line() -> Iterator[tuple[Client, socket.socket]]:
 
 
 def test_who_takes_its_time_and_shows_that_it_lives_is_waited_for(
-    line: tuple[Client, socket.socket],
+    line: tuple[Client, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(client_module, "SIGN_SECONDS", 1.0)  # which a busy machine has for a sign
+    monkeypatch.setattr(client_module, "GIVE_UP_SECONDS", 2.0)
     client, theirs = line
     signs: list[int] = []
 
@@ -49,7 +53,7 @@ def test_who_takes_its_time_and_shows_that_it_lives_is_waited_for(
                     assert isinstance(number, int)
                     signs.append(number)
                     file.write(encode({"id": number, "end": {"exit_code": 2}}))
-                if len(signs) == 20:
+                if len(signs) == 3:
                     file.write(encode({"id": 1, "end": {"exit_code": 0, "lines": ["done"]}}))
                     return
 
@@ -83,15 +87,37 @@ def test_who_shows_no_sign_of_life_is_told_once_and_given_up(
 
 def test_who_has_more_clients_waiting_than_it_can_have_is_silent(places: Places) -> None:
     Path(places.folder).mkdir()
-    Path(places.controller_lock).write_text("4242\n")
+    Path(places.controller_lock).write_text("1\n")  # of an earlier one, whose pid is another's now
     with socket.socket(socket.AF_UNIX) as listener, contextlib.ExitStack() as waiting:
         listener.bind(places.control_socket)
         listener.listen(1)
 
-        with pytest.raises(Silent) as silent:
+        with pytest.raises(Silent) as unknown:
             connect_often(places, waiting)
+        with open(places.controller_lock, "rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            with pytest.raises(Silent) as known:
+                connect(places)
 
-    assert silent.value.pid == 4242
+    assert (unknown.value.pid, known.value.pid) == (0, os.getpid())
+
+
+def test_a_command_may_have_any_number_of_files_open(
+    line: tuple[Client, socket.socket],
+) -> None:
+    """Its caller may leak them to it; select(2) takes no descriptor from 1024 on."""
+    client, theirs = line
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
+    try:
+        high = fcntl.fcntl(client.fileno(), fcntl.F_DUPFD_CLOEXEC, 2000)
+        moved = Client(socket.socket(fileno=high))
+        theirs.sendall(HELLO + encode({"id": 1, "end": {"exit_code": 0, "lines": ["done"]}}))
+        moved.wait_patiently(lambda _: None)
+        assert moved.ask("scale").lines == ["done"]
+        moved.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_keeper_that_takes_nobody_is_there_all_the_same(places: Places) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -44,6 +45,15 @@ def hanging(stack: StackUnderTest) -> Iterator[None]:
             snapshot.unlink()
 
 
+def fill_queue(path: str, waiting: contextlib.ExitStack) -> None:
+    """Connect until nobody else can."""
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            one = waiting.enter_context(socket.socket(socket.AF_UNIX))
+            one.setblocking(False)
+            one.connect(path)
+
+
 def is_silent(stack: StackUnderTest) -> bool:
     """Whether the controller does not even say who it is."""
     client = connect(stack.places)
@@ -75,6 +85,20 @@ def test_down_wakes_a_controller_that_was_stopped_and_all_ends_in_order(
     assert "ending it" not in down.err
 
 
+def test_down_wakes_a_controller_for_which_too_many_wait_already(stack: StackUnderTest) -> None:
+    """As after `watch devstack status` beside one that was stopped."""
+    stack.up()
+    pid = stack.controller_pid
+
+    with stopped(pid), contextlib.ExitStack() as waiting:
+        fill_queue(stack.places.control_socket, waiting)
+        down = stack.devstack("down", seconds=60)
+        stack.assert_nothing_left()
+
+    assert "it is woken" in down.err
+    assert "ending it" not in down.err
+
+
 def test_down_ends_a_controller_that_hangs_and_all_it_runs(stack: StackUnderTest) -> None:
     stack.up()
     pid = stack.controller_pid
@@ -88,6 +112,7 @@ def test_down_ends_a_controller_that_hangs_and_all_it_runs(stack: StackUnderTest
         f"{silent}ending it and all it runs",
     ]
     stack.assert_nothing_left()
+    assert "nothing was running" not in down.err
     stack.up()
     assert len(stack.pids("api")) == 1, "what was wished ends with down"
     assert stack.controller_pid != pid
