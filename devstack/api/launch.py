@@ -5,14 +5,14 @@ wait for that one's socket. Nothing of the user's shell is inherited but what fi
 the environment goes along with `up`.
 """
 # pathlib is kept out here as everywhere on the client's side
-# ruff: noqa: PTH116, PTH123
+# ruff: noqa: PTH123
 
 import os
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from devstack.api.client import Client, connect
+from devstack.api.client import ANSWER_SECONDS, Client, connect, lock_holder
 from devstack.api.locate import Places
 from devstack.api.wire import LOCK_HELD
 
@@ -52,10 +52,12 @@ def start(
 ) -> Client:
     """A connection to the controller of a stack, started unless another one came first.
 
-    Raises CannotStart. `on_wait` is called while it waits.
+    Raises CannotStart, and Silent where another one came first and does not say who it is.
+    `on_wait` is called while it waits.
     """
     deadline = time.monotonic() + START_SECONDS
     process: _Process | None = None
+    client: Client | None = None
     try:
         while True:
             client = connect(places)
@@ -81,6 +83,8 @@ def start(
                 on_wait()
             time.sleep(_LOOK_EVERY_SECONDS)  # the socket does not exist yet: nothing to await
     except BaseException:
+        if client is not None:
+            client.close()
         if process is not None:
             process.end()
         raise
@@ -113,27 +117,15 @@ class _Process:
 
 def _dismiss(process: _Process | None, client: Client) -> None:
     """End the controller we started where another one answers: it must not win later, unasked."""
-    if process is not None and client.greet().pid != process.pid:
-        process.end()
+    if process is not None:
+        client.limit(ANSWER_SECONDS)
+        if client.greet().pid != process.pid:
+            process.end()
 
 
 def _again(process: _Process, places: Places) -> _Process | None:
     """Whether to go on waiting for the one that holds the lock, or to start once more."""
-    return process if _is_locked(places) else None
-
-
-def _is_locked(places: Places) -> bool:
-    """Whether a controller holds the lock; looks only, since trying would refuse one that starts."""
-    try:
-        number = os.stat(places.controller_lock).st_ino
-        with open("/proc/locks", encoding="ascii") as file:
-            return any(
-                fields[1] == "FLOCK" and fields[5].endswith(f":{number}")
-                for fields in map(str.split, file)
-                if len(fields) > 5
-            )
-    except FileNotFoundError:
-        return False
+    return process if lock_holder(places) is not None else None
 
 
 def _spawn(argv: Sequence[str], places: Places, environment: Mapping[str, str]) -> _Process:

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from devstack.api import launch
+from devstack.api.client import Silent
 from devstack.api.launch import CannotStart
 from devstack.keeper.places import Places
 from tests.support.processes import with_tag
@@ -50,6 +52,30 @@ def test_one_that_does_not_answer_is_ended_when_the_wait_is_given_up(places: Pla
 
     with pytest.raises(KeyboardInterrupt):
         start(places, sys.executable, "-c", "import signal; signal.pause()", tag, on_wait=give_up)
+    assert not with_tag(tag)
+
+
+def test_another_controller_that_says_nothing_is_not_waited_for_without_end(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "ANSWER_SECONDS", 0.2)
+    tag = f"tag-{uuid.uuid4().hex}"
+    with socket.socket(socket.AF_UNIX) as another:
+
+        def come_first() -> None:
+            if with_tag(tag):
+                another.bind(places.control_socket)
+                another.listen()
+
+        with pytest.raises(Silent):
+            start(
+                places,
+                sys.executable,
+                "-c",
+                "import signal; signal.pause()",
+                tag,
+                on_wait=come_first,
+            )
     assert not with_tag(tag)
 
 
