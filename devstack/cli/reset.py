@@ -31,7 +31,7 @@ def run(call: Call) -> int:
         wants="a database",
     )
     seconds = options.seconds("--timeout", changes.USUAL_SECONDS)
-    client = call.reach()
+    client = call.reach(sweeps=True)
     refused = changes.ask_all(
         client, [("may-reset", {"service": name}) for name in options.arguments]
     )
