@@ -4,6 +4,7 @@ Its log keeps what it wrote, byte for byte; this is for what is told and kept el
 """
 
 import json
+import re
 from base64 import b64encode
 from collections.abc import Collection, Iterable, Iterator
 from urllib.parse import quote, unquote
@@ -13,6 +14,9 @@ from devstack.core.env import COVER, Variable, password_in, without_passwords
 _SHORTEST_SECRET = 5
 _SHORTEST_WORD = 12
 """A password such as `postgres` or `30000` is in texts that have nothing to do with it."""
+_WORD = re.compile(r"[^\W\d]+(?:[-_.: ][^\W\d]+)*|[\d.:]+")
+_PLACES = ("_FILE", "_PATH", "_DIR", "_HOST", "_URL")
+"""Such a variable tells where something is, whatever else its name says: `PASSWORD_FILE`."""
 
 
 def secrets_among(variables: Iterable[Variable]) -> tuple[str, ...]:
@@ -22,9 +26,10 @@ def secrets_among(variables: Iterable[Variable]) -> tuple[str, ...]:
     """
     found: set[str] = set()
     for variable in variables:
-        if variable.is_secret:
-            value = unquote(password_in(variable.value)) or variable.value
-            found.update(line for line in value.splitlines() if _can_be_told(line))
+        if password := password_in(variable.value):
+            found.update(each for each in (password, unquote(password)) if _can_be_told(each))
+        elif variable.is_secret and not variable.name.upper().endswith(_PLACES):
+            found.update(line for line in variable.value.splitlines() if _can_be_told(line))
     return tuple(sorted({form for each in found for form in _forms(each)}, key=len, reverse=True))
 
 
@@ -37,7 +42,7 @@ def covered(text: str, secrets: Collection[str]) -> str:
 
 def _can_be_told(secret: str) -> bool:
     """Whether it stands out in a text: else any text would be full of covers."""
-    is_common = secret.isalpha() or secret.isdigit()
+    is_common = _WORD.fullmatch(secret) is not None
     return len(secret) >= (_SHORTEST_WORD if is_common else _SHORTEST_SECRET)
 
 

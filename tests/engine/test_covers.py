@@ -19,6 +19,7 @@ def among(**variables: str) -> tuple[str, ...]:
         ('{"token": "s3cr3t/+x!"}', '{"token": "‹secret›"}'),
         ("dsn postgresql://shop:p%40ss-w0rd@db:5432/x", "dsn postgresql://shop:‹secret›@db:5432/x"),
         ("cannot use p@ss-w0rd", "cannot use ‹secret›"),
+        ("nor p%40ss-w0rd as it stands", "nor ‹secret› as it stands"),
         ("amqp://who:unknown@queue:5672", "amqp://who:‹secret›@queue:5672"),
         ("line two of it: q9q9q9q9", "line two of it: ‹secret›"),
         ("nothing to hide: visible", "nothing to hide: visible"),
@@ -42,6 +43,13 @@ def test_the_longer_of_two_secrets_is_covered_first() -> None:
     assert covered("it is abc-1-def-2", secrets) == "it is ‹secret›"
 
 
-@pytest.mark.parametrize("value", ["", "x1", "postgres", "30000"])
+@pytest.mark.parametrize(
+    "value", ["", "x1", "postgres", "30000", "127.0.0.1", "order_id", "us-east"]
+)
 def test_what_could_be_in_any_text_is_no_secret_to_be_found_there(value: str) -> None:
     assert among(DB_PASSWORD=value) == ()
+
+
+def test_a_variable_that_says_where_a_secret_is_has_none() -> None:
+    assert among(PASSWORD_FILE="/run/secrets/db-1", TOKEN_URL="https://sso.test/t1") == ()
+    assert "s3cr3t" in among(TOKEN_URL="https://me:s3cr3t@sso.test/t1")
