@@ -49,6 +49,7 @@ class Connection:
         self.descriptors: list[int] = []
         """Received and not yet taken."""
         self.is_open = True
+        self._is_heard = True
         sock.setblocking(False)
         loop.watch(sock.fileno(), READ, self._ready)
 
@@ -57,7 +58,7 @@ class Connection:
         if self.is_open:
             self._outgoing += protocol.encode(message)
             self._flush()
-        return self.is_open
+        return self.is_open and self._is_heard
 
     def take_descriptors(self, count: int) -> list[int]:
         """Those of one request; the requests after it may have been read with it, and have their own."""
@@ -125,6 +126,7 @@ class Connection:
         except OSError:
             # the end is told by the reading side, which first hears what the client still said
             self._outgoing.clear()
+            self._is_heard = False
         if self.is_open:
             events = READ | WRITE if self._outgoing else READ
             self._loop.change(self._socket.fileno(), events)

@@ -2,12 +2,15 @@
 
 import asyncio
 import os
+import socket
 from pathlib import Path
 
 import pytest
 
 from devstack.keeper.client import KeeperClient
+from devstack.keeper.connections import Connection
 from devstack.keeper.errors import KeeperUnreachable
+from devstack.keeper.loop import Loop
 from devstack.keeper.places import Places
 from tests.support.keepers import exit_of, running_keeper, spec
 
@@ -37,3 +40,15 @@ def test_a_start_that_fails_when_its_asker_is_gone_is_an_exit_for_the_next(
         assert ended.code == 127
 
     asyncio.run(scenario())
+
+
+def test_what_is_sent_to_a_client_that_has_gone_is_known_to_be_unheard() -> None:
+    """Also before the loop hears of its end: a failed start is kept for the next controller then."""
+    ours, theirs = socket.socketpair()
+    connection = Connection(Loop(lambda _: None), ours, lambda *_: None, lambda _: None)
+    assert connection.send({"id": 1})
+
+    theirs.close()
+
+    assert not connection.send({"id": 2})
+    connection.close()
