@@ -891,7 +891,9 @@ def test_installed_packages_stay_for_two_weeks_after_their_last_use(
                 await found.engine.runtime.prepare(web, revision)
                 need(revision, name)
 
+            (deps / "to-nowhere").symlink_to(tmp_path / "nowhere")
             await found.engine.sources.discard_unused({"web": {"r2"}})
+            (deps / "to-nowhere").unlink()
             assert sorted(os.listdir(deps)) == ["another-branch", "in-use", "let-go"]
 
             os.utime(deps / "let-go", (long_ago, long_ago))

@@ -209,7 +209,7 @@ class SourcePrograms:
 
         Only to be called while nothing is prepared. What belongs to a service that is not named
         is kept: nobody has said yet which revisions of it are in use. Installed packages are kept
-        for two weeks after their last use.
+        for two weeks after the last use by a service that is named.
         """
         assert not self.is_preparing
         kept: list[Path] = []
@@ -224,7 +224,7 @@ class SourcePrograms:
                 return  # what it needs cannot be told from what nobody needs
             else:
                 kept += prepared.paths
-        recent = (entry for entry in self._deps.glob("*") if _is_recent(entry))
+        recent = [entry for entry in self._deps.glob("*") if _is_recent(entry)]
         unused = (
             *set_unused_aside(self.folder / "build", kept),
             *set_unused_aside(self._deps, [*kept, *recent]),
@@ -277,7 +277,7 @@ def _mark_as_used(prepared: Prepared | None, deps: Path) -> None:
 
 
 def _is_recent(folder: Path) -> bool:
-    return folder.stat().st_mtime > time.time() - DEPS_KEPT_SECONDS
+    return folder.lstat().st_mtime > time.time() - DEPS_KEPT_SECONDS
 
 
 def _discard_all(folders: Iterable[Path]) -> None:
