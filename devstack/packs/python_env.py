@@ -12,7 +12,7 @@ from devstack.packs.base import CannotPrepare, FindTool, PrepareRequest, Toolcha
 from devstack.packs.certificates import trust_the_system
 from devstack.packs.digest import digest_files, digest_of_contents, digest_values
 from devstack.packs.folders import publish, set_aside, temporary_folder
-from devstack.packs.python_files import folder_files
+from devstack.packs.python_files import package_files
 from devstack.packs.python_manifest import (
     Manifest,
     find_manifest,
@@ -83,7 +83,7 @@ async def make_environment(
         manifest.kind,
         digest_of_contents(manifest.files),
         *(
-            digest_files(p.folder, folder_files(p.folder))
+            digest_files(p.folder, package_files(p.folder, request.source))
             for p in _copied(manifest, request.source)
         ),
     )

@@ -2,7 +2,6 @@
 
 import asyncio
 import subprocess
-from collections.abc import Mapping
 
 import pytest
 
@@ -123,62 +122,3 @@ def test_the_packages_that_a_uv_lock_takes_from_folders_are_source(
         file.write("# edited\n")
 
     assert (source_digest(pack, root / "services/api") != before) is counts
-
-
-@pytest.mark.parametrize(
-    ("requirements", "counts"), [("-e ../lib[x]\n", True), ("-e .\n", False), ("lib\n", False)]
-)
-def test_a_folder_that_requirements_are_imported_from_is_source(
-    make_tree: MakeTree, requirements: str, counts: bool
-) -> None:
-    root = make_tree({"api/requirements.txt": requirements, "lib/lib.py": ""})
-    pack = PythonPack(PathTools())
-    before = source_digest(pack, root / "api")
-
-    (root / "lib/lib.py").write_text("# edited\n")
-
-    assert (source_digest(pack, root / "api") != before) is counts
-
-
-BACKEND = """import zipfile
-
-def build_wheel(folder, config=None, metadata=None):
-    with zipfile.ZipFile(f"{folder}/vendored-1-py3-none-any.whl", "w") as wheel:
-        wheel.write("vendored.py")
-        wheel.writestr("vendored-1.dist-info/METADATA", "Metadata-Version: 2.1\\nName: vendored\\nVersion: 1\\n")
-        wheel.writestr("vendored-1.dist-info/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
-        wheel.writestr("vendored-1.dist-info/RECORD", "")
-    return "vendored-1-py3-none-any.whl"
-"""
-VENDORED: Mapping[str, str] = {
-    "vendored/backend.py": BACKEND,
-    "vendored/vendored.py": "answer = 1\n",
-    "vendored/pyproject.toml": '[project]\nname = "vendored"\nversion = "1"\nrequires-python = ">=3.9"\n'
-    '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n',
-}
-
-
-def test_a_package_that_uv_copies_from_a_folder_is_copied_again_when_it_is_edited(
-    make_tree: MakeTree, bench: Bench, run: Run
-) -> None:
-    root = make_tree(
-        {
-            "api/pyproject.toml": '[project]\nname = "api"\nversion = "1"\nrequires-python = ">=3.9"\ndependencies = ["vendored"]\n[tool.uv.sources]\nvendored = {path = "../vendored"}\n',
-            "api/main.py": "import vendored\nprint(vendored.answer)\n",
-            **VENDORED,
-        }
-    )
-    uv = asyncio.run(bench.tools("uv", None)).binaries["uv"]
-    trust = {**bench.steps.environment, **trust_the_system(bench.steps.environment)}
-    subprocess.run([uv, "lock", "-q"], cwd=root / "api", env=trust, check=True)
-    said: list[str] = []
-
-    for answer, is_offline in (("1", False), ("2", False), ("3", True)):
-        (root / "vendored/vendored.py").write_text(f"answer = {answer}\n")
-        request = bench.request(root / "api", offline=is_offline)
-        prepared = run(PythonPack(bench.tools).prepare(request, bench.steps))
-        with started(prepared, bench.folder, bench.steps.environment) as script:
-            assert script.process.wait(60) == 0, script.output()
-            said.append(script.output())
-
-    assert said == ["1\n", "2\n", "3\n"]

@@ -1,0 +1,143 @@
+"""Python: packages that are folders of the user's: which edits count, and that they arrive."""
+
+import asyncio
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from devstack.packs.certificates import trust_the_system
+from devstack.packs.digest import source_digest
+from devstack.packs.python import PythonPack
+from tests.packs_unit.bench import Bench, MakeTree, PathTools, Run
+from tests.packs_unit.serving import started
+
+PROJECT = '[project]\nname = "api"\nversion = "1"\nrequires-python = ">=3.11"\n'
+
+
+@pytest.mark.parametrize(
+    ("requirements", "counts"),
+    [("-e ../lib[x]\n", True), ("-e .\n", False), ("lib\n", False)],
+)
+def test_a_folder_that_requirements_are_installed_from_is_source(
+    make_tree: MakeTree, requirements: str, counts: bool
+) -> None:
+    root = make_tree({"api/requirements.txt": requirements, "lib/lib.py": ""})
+
+    assert _is_source(root / "lib/lib.py", root / "api") is counts
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"services/api/requirements.txt": "-e ../..\n"},
+        {
+            "services/api/pyproject.toml": PROJECT,
+            "uv.lock": 'version = 1\n\n[[package]]\nname = "api"\nsource = { editable = "services/api" }\ndependencies = [{ name = "shop" }]\n\n[[package]]\nname = "shop"\nsource = { editable = "." }\n',
+        },
+    ],
+    ids=["requirements", "uv"],
+)
+@pytest.mark.parametrize(
+    ("edited", "counts"),
+    [
+        ("pyproject.toml", True),
+        ("settings.py", True),
+        ("shop/orders/order.py", True),
+        ("src/shop2/order.py", True),
+        ("services/api/words.txt", True),
+        ("state.txt", False),
+        ("shop/state.txt", False),
+        ("services/worker/state.txt", False),
+        ("services/worker/worker.py", False),
+    ],
+)
+def test_of_a_package_that_contains_the_service_what_can_be_imported_is_source(
+    make_tree: MakeTree, asked: Mapping[str, str], edited: str, counts: bool
+) -> None:
+    root = make_tree(
+        {
+            "pyproject.toml": '[project]\nname = "shop"\n[tool.uv.workspace]\nmembers = ["services/*"]\n',
+            "shop/__init__.py": "",
+            "shop/orders/__init__.py": "",
+            "src/shop2/__init__.py": "",
+            "services/api/main.py": "",
+            "services/worker/worker.py": "",
+            **asked,
+        }
+    )
+
+    assert _is_source(root / edited, root / "services/api") is counts
+
+
+# Packs what lies beside it without a package that would have to be fetched.
+BACKEND = """import os
+import tomllib
+import zipfile
+
+def build_wheel(folder, config=None, metadata=None):
+    return pack(folder, "vendored.py", open("vendored.py").read())
+
+def build_editable(folder, config=None, metadata=None):
+    return pack(folder, "vendored.pth", os.getcwd())
+
+def pack(folder, name, text):
+    with open("pyproject.toml", "rb") as file:
+        needs = tomllib.load(file)["project"].get("dependencies", [])
+    said = ["Metadata-Version: 2.1", "Name: vendored", "Version: 1", *(f"Requires-Dist: {need}" for need in needs)]
+    with zipfile.ZipFile(f"{folder}/vendored-1-py3-none-any.whl", "w") as wheel:
+        wheel.writestr(name, text)
+        wheel.writestr("vendored-1.dist-info/METADATA", "\\n".join(said) + "\\n")
+        wheel.writestr("vendored-1.dist-info/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        wheel.writestr("vendored-1.dist-info/RECORD", "")
+    return "vendored-1-py3-none-any.whl"
+"""
+VENDORED = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n[project]\nname = "vendored"\nversion = "1"\nrequires-python = ">=3.11"\n'
+BESIDE: Mapping[str, str] = {
+    "vendored/backend.py": BACKEND,
+    "vendored/vendored.py": "answer = 0\n",
+    "vendored/pyproject.toml": VENDORED,
+    "api/main.py": "import vendored\nprint(vendored.answer)\n",
+}
+WISHES = f'{PROJECT}dependencies = ["vendored"]\n[tool.uv.sources]\nvendored = {{path = "../vendored"}}\n'
+
+
+def test_a_package_that_is_copied_from_a_folder_is_copied_again_when_it_is_edited(
+    make_tree: MakeTree, bench: Bench, run: Run
+) -> None:
+    root = make_tree({**BESIDE, "api/pyproject.toml": WISHES})
+    _uv(bench, "lock", root / "api")
+    said: list[str] = []
+
+    for answer, is_offline in (("1", False), ("2", False), ("3", True)):
+        (root / "vendored/vendored.py").write_text(f"answer = {answer}\n")
+        said.append(_says(root / "api", bench, run, is_offline=is_offline))
+
+    assert said == ["1\n", "2\n", "3\n"]
+
+
+def _is_source(file: Path, source: Path) -> bool:
+    pack = PythonPack(PathTools())
+    before = source_digest(pack, source)
+    _edit(file)
+    return source_digest(pack, source) != before
+
+
+def _edit(file: Path) -> None:
+    with file.open("a") as opened:
+        opened.write("# edited\n")
+
+
+def _says(source: Path, bench: Bench, run: Run, *, is_offline: bool = False) -> str:
+    request = bench.request(source, offline=is_offline)
+    prepared = run(PythonPack(bench.tools).prepare(request, bench.steps))
+    with started(prepared, bench.folder, bench.steps.environment) as script:
+        assert script.process.wait(60) == 0, script.output()
+        return script.output()
+
+
+def _uv(bench: Bench, command: str, folder: Path) -> None:
+    uv = asyncio.run(bench.tools("uv", None)).binaries["uv"]
+    trust = {**bench.steps.environment, **trust_the_system(bench.steps.environment)}
+    subprocess.run([uv, command, "-q"], cwd=folder, env=trust, check=True)
