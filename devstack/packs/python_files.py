@@ -25,7 +25,7 @@ def program_files(source: Path) -> tuple[Path, ...]:
             outside.update(package_files(folder, source))
     except CannotPrepare:
         pass  # preparing it tells the mistake
-    return tuple(sorted(outside.union(own)))
+    return tuple(sorted(outside.union(own), key=os.fspath)) if outside else own
 
 
 def package_files(folder: Path, source: Path) -> tuple[Path, ...]:
