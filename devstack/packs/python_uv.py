@@ -69,11 +69,13 @@ def _place(entry: Table, lock: Path) -> Path:
 
 
 def _needs(entry: Table) -> list[Table]:
-    """Those of extras too, asked for or not: one too many costs a restart."""
-    extras = table(entry, "package", "optional-dependencies")
+    """Those of extras and groups too, asked for or not: one too many costs a restart."""
+    parts = [
+        table(entry, "package", part) for part in ("optional-dependencies", "dev-dependencies")
+    ]
     return [
         *tables(entry, "dependencies"),
-        *(need for key in extras for need in tables(extras, key)),
+        *(need for part in parts for name in part for need in tables(part, name)),
     ]
 
 

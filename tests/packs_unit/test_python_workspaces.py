@@ -55,6 +55,11 @@ dependencies = [
     { name = "iniconfig" },
 ]
 
+[package.dev-dependencies]
+server = [
+    { name = "serving" },
+]
+
 [[package]]
 name = "deep"
 source = { virtual = "deep" }
@@ -78,6 +83,10 @@ name = "other"
 source = { editable = "libs/other" }
 
 [[package]]
+name = "serving"
+source = { editable = "libs/serving" }
+
+[[package]]
 name = "vendored"
 source = { directory = "vendored" }
 dependencies = [
@@ -93,6 +102,7 @@ dependencies = [
         ("services/api/main.py", True),
         ("uv.lock", True),
         ("libs/lib/src/lib.py", True),
+        ("libs/serving/serving.py", True),
         ("vendored/vendored.py", True),
         ("deep/page.html", True),
         ("libs/lib/run.log", False),
@@ -111,6 +121,7 @@ def test_the_packages_that_a_uv_lock_takes_from_folders_are_source(
             "services/web/main.py": "",
             "libs/lib/src/lib.py": "",
             "libs/other/other.py": "",
+            "libs/serving/serving.py": "",
             "vendored/vendored.py": "",
             "deep/page.html": "",
         }
