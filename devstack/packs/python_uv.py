@@ -4,6 +4,7 @@ import os
 import re
 import tomllib
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from devstack.packs.ignore import IgnoreRules
@@ -40,7 +41,11 @@ def uv_workspace(source: Path) -> Path | None:
 
 def local_packages(lock: Path, source: Path) -> tuple[LocalPackage, ...]:
     """The folders that a project's packages are taken from, by its lock file; not its own."""
-    entries = _folder_entries(lock)
+    try:
+        info = lock.stat()
+        entries = _folder_entries(lock, info.st_mtime_ns, info.st_size)
+    except (OSError, ValueError):
+        return ()  # uv tells the mistake
     places = {name: _place(entry, lock) for name, entry in entries.items()}
     names = [name for name, place in places.items() if place == source]
     own = len(names)
@@ -53,13 +58,14 @@ def local_packages(lock: Path, source: Path) -> tuple[LocalPackage, ...]:
     )
 
 
-def _folder_entries(lock: Path) -> dict[str, Table]:
-    """The few packages of the lock file that are folders; reading all others takes 25 times as long."""
-    try:
-        _, *sections = lock.read_text(encoding="utf-8").split("\n[[package]]\n")
-        entries = [tomllib.loads(section) for section in sections if _IS_FOLDER.search(section)]
-    except (OSError, ValueError):
-        return {}  # uv tells the mistake
+@lru_cache(maxsize=32)
+def _folder_entries(lock: Path, _mtime_ns: int, _size: int) -> dict[str, Table]:
+    """The few packages of the lock file that are folders; reading all others takes 25 times as long.
+
+    Kept while the file is the same: it is asked for at each look at the source.
+    """
+    _, *sections = lock.read_text(encoding="utf-8").split("\n[[package]]\n")
+    entries = [tomllib.loads(section) for section in sections if _IS_FOLDER.search(section)]
     return {string(entry, "name"): entry for entry in entries}
 
 

@@ -71,6 +71,20 @@ def test_of_a_package_that_contains_the_service_what_can_be_imported_is_source(
     assert _is_source(root / edited, root / "services/api") is counts
 
 
+def test_a_uv_lock_that_takes_a_package_from_another_folder_now_is_read_again(
+    make_tree: MakeTree,
+) -> None:
+    lock = 'version = 1\n\n[[package]]\nname = "api"\nsource = { editable = "." }\ndependencies = [{ name = "lib" }]\n\n[[package]]\nname = "lib"\nsource = { editable = "../one" }\n'
+    root = make_tree(
+        {"api/pyproject.toml": PROJECT, "api/uv.lock": lock, "one/lib.py": "", "other/lib.py": ""}
+    )
+    before = _is_source(root / "other/lib.py", root / "api")
+
+    (root / "api/uv.lock").write_text(lock.replace("../one", "../other"))
+
+    assert (before, _is_source(root / "other/lib.py", root / "api")) == (False, True)
+
+
 # Packs what lies beside it without a package that would have to be fetched.
 BACKEND = """import os
 import tomllib
