@@ -1,10 +1,10 @@
 """Makes the environment a Python service runs in, or takes the user's own when it fits.
 
-A new folder per (manifest, lock, interpreter, folders that are copied), made relocatable under a
+A new folder per (manifest, lock, interpreter, folders of packages), made relocatable under a
 temporary name and renamed when whole; the project itself is not installed: it runs from its folder.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from devstack.packs.base import CannotPrepare, FindTool, PrepareRequest, Toolcha
 from devstack.packs.certificates import trust_the_system
 from devstack.packs.digest import digest_files, digest_of_contents, digest_values
 from devstack.packs.folders import publish, set_aside, temporary_folder
-from devstack.packs.python_files import package_files
+from devstack.packs.python_files import local_packages, package_files
 from devstack.packs.python_manifest import (
     Manifest,
     find_manifest,
@@ -25,7 +25,7 @@ from devstack.packs.python_manifest import (
     without_project,
 )
 from devstack.packs.python_setup import read_setup
-from devstack.packs.python_uv import LocalPackage, local_packages, uv_workspace
+from devstack.packs.python_uv import uv_workspace
 from devstack.packs.search_path import folders_in_front
 from devstack.steps import StepFailed, StepRunner
 
@@ -82,10 +82,7 @@ async def make_environment(
         str(interpreter),
         manifest.kind,
         digest_of_contents(manifest.files),
-        *(
-            digest_files(p.folder, package_files(p.folder, request.source))
-            for p in _copied(manifest, request.source)
-        ),
+        *_local_contents(manifest, request.source),
     )
     final = request.deps / f"python-{key}"
     if not (final / "bin" / "python").exists():
@@ -179,13 +176,12 @@ def _install(
     """What to run after `uv`, where, and with which variables besides."""
     source = request.source
     python = str(made / "bin" / "python")
-    pip = ["pip", "install", "--python", python]
+    again = _copied_again(manifest, source)
+    pip = ["pip", "install", "--python", python, *again]
     match manifest.kind:
         case "uv":
             locked = "--frozen" if request.offline else "--locked"
-            argv = ["sync", locked, "--no-install-project", "--no-dev", "--python", python]
-            # uv keeps what it built of a folder until its pyproject.toml changes
-            argv += [f"--reinstall-package={p.name}" for p in _copied(manifest, source)]
+            argv = ["sync", locked, "--no-install-project", "--no-dev", "--python", python, *again]
             return argv, source, {"UV_PROJECT_ENVIRONMENT": str(made)}
         case "pylock":
             return [*pip, "-r", str(manifest.files[-1])], source, {}
@@ -209,10 +205,17 @@ def _install(
             return [*pip, "-r", str(source / "pyproject.toml")], source, {}
 
 
-def _copied(manifest: Manifest, source: Path) -> tuple[LocalPackage, ...]:
-    """Folders of which an environment has copies: an edit there needs another environment."""
-    local = local_packages(manifest.files[-1], source) if manifest.kind == "uv" else ()
-    return tuple(package for package in local if package.is_copied)
+def _local_contents(manifest: Manifest, source: Path) -> Iterator[str]:
+    """Of a folder that is copied all of it."""
+    for package in local_packages(manifest, source):
+        if package.is_copied:
+            yield digest_files(package.folder, package_files(package.folder, source))
+
+
+def _copied_again(manifest: Manifest, source: Path) -> list[str]:
+    """The options without which uv takes what it built of a folder until its project files change."""
+    names = [p.name for p in local_packages(manifest, source) if p.is_copied]
+    return [f"--reinstall-package={name}" if name else "--reinstall" for name in names]
 
 
 def _write(folder: Path, lines: tuple[str, ...] | list[str], name: str = "requirements.txt") -> str:

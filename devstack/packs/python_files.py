@@ -1,14 +1,21 @@
 """Which files make up a Python service: its own, its manifest's, and those of packages beside it."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from devstack.packs.base import CannotPrepare
 from devstack.packs.digest import walk_source
-from devstack.packs.python_manifest import Manifest, find_manifest, local_path, read_requirements
+from devstack.packs.python_manifest import (
+    Manifest,
+    Requirement,
+    find_manifest,
+    is_project_itself,
+    local_path,
+    read_requirements,
+)
 from devstack.packs.python_setup import NAMES as SETUP_FILES
-from devstack.packs.python_uv import local_packages
+from devstack.packs.python_uv import LocalPackage, locked_packages, path_sources
+from devstack.packs.toml_tables import read_toml, string, table
 
 _CODE = (".py", ".pyi", ".pyx", ".html", ".jinja", ".j2", ".sql")
 _PROJECT_FILES = ("pyproject.toml", *SETUP_FILES)
@@ -21,11 +28,32 @@ def program_files(source: Path) -> tuple[Path, ...]:
     try:
         manifest = find_manifest(source)
         outside.update(file for file in manifest.files if not file.is_relative_to(source))
-        for folder in _package_folders(manifest, source):
-            outside.update(package_files(folder, source))
+        for package in local_packages(manifest, source):
+            if not package.folder.is_relative_to(source):
+                outside.update(package_files(package.folder, source))
     except CannotPrepare:
         pass  # preparing it tells the mistake
     return tuple(sorted(outside.union(own), key=os.fspath)) if outside else own
+
+
+def local_packages(manifest: Manifest, source: Path) -> tuple[LocalPackage, ...]:
+    """The folders that packages are imported from, or copied from when they are installed."""
+    match manifest.kind:
+        case "uv":
+            return locked_packages(manifest.files[-1], source)
+        case "requirements":
+            lines = read_requirements(manifest.files[0])
+            found = [p for line in lines if (p := _required_folder(line, source)) is not None]
+        case "pyproject":
+            found = list(path_sources(source))
+        case _:
+            return ()
+    known = {source, *(package.folder for package in found)}
+    for package in found:  # which grows meanwhile
+        further = [p for p in path_sources(package.folder) if p.folder not in known]
+        found += further
+        known.update(p.folder for p in further)
+    return tuple(found)
 
 
 def package_files(folder: Path, source: Path) -> tuple[Path, ...]:
@@ -48,14 +76,9 @@ def _leads_to_modules(folder: os.DirEntry[str]) -> bool:
     return folder.name == "src" or os.path.lexists(f"{folder.path}/__init__.py")
 
 
-def _package_folders(manifest: Manifest, source: Path) -> Iterator[Path]:
-    """Folders elsewhere that packages are imported from, or copied from when they are installed."""
-    match manifest.kind:
-        case "uv":
-            folders = [package.folder for package in local_packages(manifest.files[-1], source)]
-        case "requirements":
-            lines = read_requirements(manifest.files[0])
-            folders = [p for line in lines if line.is_editable and (p := local_path(line))]
-        case _:
-            folders = []
-    return (folder for folder in folders if not folder.is_relative_to(source))
+def _required_folder(line: Requirement, source: Path) -> LocalPackage | None:
+    folder = local_path(line)
+    if folder is None or not folder.is_dir() or is_project_itself(line, source):
+        return None
+    name = string(table(read_toml(folder / "pyproject.toml"), "project"), "name")
+    return LocalPackage(name, folder, is_copied=not line.is_editable)

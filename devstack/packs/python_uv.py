@@ -18,6 +18,7 @@ class LocalPackage:
     """A package that is a folder of the user's: another member of the workspace, a path source."""
 
     name: str
+    """Empty where it is not told."""
     folder: Path
     is_copied: bool
     """What is installed is a copy, which no edit changes; else the folder itself is imported."""
@@ -39,7 +40,7 @@ def uv_workspace(source: Path) -> Path | None:
     return None
 
 
-def local_packages(lock: Path, source: Path) -> tuple[LocalPackage, ...]:
+def locked_packages(lock: Path, source: Path) -> tuple[LocalPackage, ...]:
     """The folders that a project's packages are taken from, by its lock file; not its own."""
     try:
         info = lock.stat()
@@ -55,6 +56,22 @@ def local_packages(lock: Path, source: Path) -> tuple[LocalPackage, ...]:
     return tuple(
         LocalPackage(name, places[name], "directory" in table(entries[name], "source"))
         for name in names[own:]
+    )
+
+
+def path_sources(folder: Path) -> tuple[LocalPackage, ...]:
+    """The folders that a project's `tool.uv.sources` names, which are believed without a lock file."""
+    sources = table(read_toml(folder / "pyproject.toml"), "tool", "uv", "sources")
+    named = [
+        (name, Path(os.path.normpath(folder / path)), entry.get("editable") is True)
+        for name in sources
+        for entry in (table(sources, name), *tables(sources, name))
+        if (path := string(entry, "path"))
+    ]
+    return tuple(
+        LocalPackage(name, place, not is_editable)
+        for name, place, is_editable in named
+        if place.is_dir()
     )
 
 

@@ -18,7 +18,7 @@ PROJECT = '[project]\nname = "api"\nversion = "1"\nrequires-python = ">=3.11"\n'
 
 @pytest.mark.parametrize(
     ("requirements", "counts"),
-    [("-e ../lib[x]\n", True), ("-e .\n", False), ("lib\n", False)],
+    [("-e ../lib[x]\n", True), ("../lib\n", True), ("-e .\n", False), ("lib\n", False)],
 )
 def test_a_folder_that_requirements_are_installed_from_is_source(
     make_tree: MakeTree, requirements: str, counts: bool
@@ -28,16 +28,36 @@ def test_a_folder_that_requirements_are_installed_from_is_source(
     assert _is_source(root / "lib/lib.py", root / "api") is counts
 
 
+@pytest.mark.parametrize("edited", ["lib/lib.py", "deep/deep.py", "choice/choice.py"])
+def test_a_folder_that_a_pyproject_without_a_lock_file_names_is_source(
+    make_tree: MakeTree, edited: str
+) -> None:
+    root = make_tree(
+        {
+            "api/pyproject.toml": '[tool.uv.sources]\nlib = {path = "../lib", editable = true}\nchoice = [{path = "../choice", marker = "x"}]\n',
+            "lib/lib.py": "",
+            "lib/pyproject.toml": '[tool.uv.sources]\ndeep = {path = "../deep"}\n',
+            "deep/deep.py": "",
+            "choice/choice.py": "",
+        }
+    )
+
+    assert _is_source(root / edited, root / "api")
+
+
 @pytest.mark.parametrize(
     "asked",
     [
         {"services/api/requirements.txt": "-e ../..\n"},
         {
+            "services/api/pyproject.toml": '[tool.uv.sources]\nshop = {path = "../..", editable = true}\n'
+        },
+        {
             "services/api/pyproject.toml": PROJECT,
             "uv.lock": 'version = 1\n\n[[package]]\nname = "api"\nsource = { editable = "services/api" }\ndependencies = [{ name = "shop" }]\n\n[[package]]\nname = "shop"\nsource = { editable = "." }\n',
         },
     ],
-    ids=["requirements", "uv"],
+    ids=["requirements", "pyproject", "uv"],
 )
 @pytest.mark.parametrize(
     ("edited", "counts"),
@@ -98,7 +118,7 @@ def build_editable(folder, config=None, metadata=None):
 
 def pack(folder, name, text):
     with open("pyproject.toml", "rb") as file:
-        needs = tomllib.load(file)["project"].get("dependencies", [])
+        needs = tomllib.load(file).get("project", {}).get("dependencies", [])
     said = ["Metadata-Version: 2.1", "Name: vendored", "Version: 1", *(f"Requires-Dist: {need}" for need in needs)]
     with zipfile.ZipFile(f"{folder}/vendored-1-py3-none-any.whl", "w") as wheel:
         wheel.writestr(name, text)
@@ -107,7 +127,8 @@ def pack(folder, name, text):
         wheel.writestr("vendored-1.dist-info/RECORD", "")
     return "vendored-1-py3-none-any.whl"
 """
-VENDORED = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n[project]\nname = "vendored"\nversion = "1"\nrequires-python = ">=3.11"\n'
+NAMELESS = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+VENDORED = f'{NAMELESS}[project]\nname = "vendored"\nversion = "1"\nrequires-python = ">=3.11"\n'
 BESIDE: Mapping[str, str] = {
     "vendored/backend.py": BACKEND,
     "vendored/vendored.py": "answer = 0\n",
@@ -117,11 +138,22 @@ BESIDE: Mapping[str, str] = {
 WISHES = f'{PROJECT}dependencies = ["vendored"]\n[tool.uv.sources]\nvendored = {{path = "../vendored"}}\n'
 
 
+@pytest.mark.parametrize(
+    ("files", "is_locked"),
+    [
+        ({"api/pyproject.toml": WISHES}, True),
+        ({"api/pyproject.toml": WISHES}, False),
+        ({"api/requirements.txt": "../vendored\n"}, False),
+        ({"api/requirements.txt": "../vendored\n", "vendored/pyproject.toml": NAMELESS}, False),
+    ],
+    ids=["uv", "pyproject", "requirements", "requirements without a name"],
+)
 def test_a_package_that_is_copied_from_a_folder_is_copied_again_when_it_is_edited(
-    make_tree: MakeTree, bench: Bench, run: Run
+    make_tree: MakeTree, bench: Bench, run: Run, files: Mapping[str, str], is_locked: bool
 ) -> None:
-    root = make_tree({**BESIDE, "api/pyproject.toml": WISHES})
-    _uv(bench, "lock", root / "api")
+    root = make_tree({**BESIDE, **files})
+    if is_locked:
+        _uv(bench, "lock", root / "api")
     said: list[str] = []
 
     for answer, is_offline in (("1", False), ("2", False), ("3", True)):
@@ -129,6 +161,30 @@ def test_a_package_that_is_copied_from_a_folder_is_copied_again_when_it_is_edite
         said.append(_says(root / "api", bench, run, is_offline=is_offline))
 
     assert said == ["1\n", "2\n", "3\n"]
+
+
+def test_an_edit_of_a_service_copies_no_package_again_that_contains_it(
+    make_tree: MakeTree, bench: Bench, run: Run
+) -> None:
+    root = make_tree(
+        {
+            "backend.py": BACKEND,
+            "vendored.py": "answer = 0\n",
+            "pyproject.toml": VENDORED,
+            "api/__init__.py": "",
+            "api/main.py": "print(1)\n",
+            "api/requirements.txt": "..\n",
+        }
+    )
+    pack, request = PythonPack(bench.tools), bench.request(root / "api")
+    made = []
+
+    for edited in ("api/main.py", "api/main.py", "vendored.py"):
+        _edit(root / edited)
+        made.append(run(pack.prepare(request, bench.steps)).paths[0])
+
+    assert made[0] == made[1]
+    assert made[1] != made[2]
 
 
 def _is_source(file: Path, source: Path) -> bool:
