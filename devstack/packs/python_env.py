@@ -12,7 +12,7 @@ from devstack.packs.base import CannotPrepare, FindTool, PrepareRequest, Toolcha
 from devstack.packs.certificates import trust_the_system
 from devstack.packs.digest import digest_files, digest_of_contents, digest_values
 from devstack.packs.folders import publish, set_aside, temporary_folder
-from devstack.packs.python_files import local_packages, package_files
+from devstack.packs.python_files import local_packages, package_files, project_files
 from devstack.packs.python_manifest import (
     Manifest,
     find_manifest,
@@ -206,10 +206,12 @@ def _install(
 
 
 def _local_contents(manifest: Manifest, source: Path) -> Iterator[str]:
-    """Of a folder that is copied all of it."""
+    """Of a folder that is copied all of it; of one that is imported from what it asks for."""
     for package in local_packages(manifest, source):
         if package.is_copied:
             yield digest_files(package.folder, package_files(package.folder, source))
+        else:
+            yield digest_of_contents(project_files(package.folder))
 
 
 def _copied_again(manifest: Manifest, source: Path) -> list[str]:

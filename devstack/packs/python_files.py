@@ -56,6 +56,11 @@ def local_packages(manifest: Manifest, source: Path) -> tuple[LocalPackage, ...]
     return tuple(found)
 
 
+def project_files(folder: Path) -> tuple[Path, ...]:
+    """Those that say what a package asks for, whether they are there or not."""
+    return tuple(folder / name for name in _PROJECT_FILES)
+
+
 def package_files(folder: Path, source: Path) -> tuple[Path, ...]:
     """All files of a folder; of one that contains the service the code that it can import.
 

@@ -163,6 +163,18 @@ def test_a_package_that_is_copied_from_a_folder_is_copied_again_when_it_is_edite
     assert said == ["1\n", "2\n", "3\n"]
 
 
+def test_a_package_that_is_imported_from_its_folder_gets_what_it_asks_for_later(
+    make_tree: MakeTree, bench: Bench, run: Run
+) -> None:
+    root = make_tree({**BESIDE, "api/requirements.txt": "-e ../vendored\n"})
+    before = _says(root / "api", bench, run)
+
+    (root / "vendored/pyproject.toml").write_text(f'{VENDORED}dependencies = ["iniconfig"]\n')
+    (root / "vendored/vendored.py").write_text("from iniconfig import __name__ as answer\n")
+
+    assert (before, _says(root / "api", bench, run)) == ("0\n", "iniconfig\n")
+
+
 def test_an_edit_of_a_service_copies_no_package_again_that_contains_it(
     make_tree: MakeTree, bench: Bench, run: Run
 ) -> None:
