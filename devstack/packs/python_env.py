@@ -65,7 +65,7 @@ async def make_environment(
 
         reason = why_not_fitting(folder, manifest, request.source)
         if reason is None:
-            return _users(folder, request.source)
+            return _users(folder, manifest, request.source)
         notes.append(f"{folder.name} is not used: {reason}")
     python = await tools("python", wanted_python(request.source))
     interpreter = _interpreter(python)
@@ -249,7 +249,7 @@ def _told(manifest: Manifest, source: Path) -> list[str]:
     return []
 
 
-def _users(folder: Path, source: Path) -> PythonEnvironment:
+def _users(folder: Path, manifest: Manifest, source: Path) -> PythonEnvironment:
     config = (folder / "pyvenv.cfg").read_text(encoding="utf-8", errors="replace")
     version = next(
         (
@@ -259,6 +259,11 @@ def _users(folder: Path, source: Path) -> PythonEnvironment:
         ),
         "",
     )
+    copies = (
+        f"{folder.name} has a copy of {package.folder}: after an edit install it there again and restart"
+        for package in local_packages(manifest, source)
+        if package.is_copied
+    )
     owner = "the service" if folder.parent == source else f"the workspace {folder.parent}"
     return PythonEnvironment(
         interpreter=folder / "bin" / "python",
@@ -267,7 +272,10 @@ def _users(folder: Path, source: Path) -> PythonEnvironment:
         is_users=True,
         key=digest_values("users", str(folder), config),
         path_prefix=(folder / "bin",),
-        notes=(f"python {version} ({folder.name} of {owner}, used as it is)",),
+        notes=(
+            f"python {version} ({folder.name} of {owner}, used as it is)",
+            *copies,
+        ),
     )
 
 

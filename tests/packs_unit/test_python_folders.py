@@ -199,6 +199,21 @@ def test_an_edit_of_a_service_copies_no_package_again_that_contains_it(
     assert made[1] != made[2]
 
 
+def test_a_copy_in_the_users_environment_is_told_as_no_edit_arrives_there(
+    make_tree: MakeTree, bench: Bench, run: Run
+) -> None:
+    root = make_tree({**BESIDE, "api/pyproject.toml": WISHES})
+    _uv(bench, "sync", root / "api")
+
+    prepared = run(PythonPack(bench.tools).prepare(bench.request(root / "api"), bench.steps))
+
+    assert prepared.path_prefix == (root / "api/.venv/bin",)
+    assert (
+        f".venv has a copy of {root / 'vendored'}: after an edit install it there again and restart"
+        in prepared.notes
+    )
+
+
 def _is_source(file: Path, source: Path) -> bool:
     pack = PythonPack(PathTools())
     before = source_digest(pack, source)
