@@ -13,14 +13,11 @@ from devstack.packs.certificates import trust_the_system
 from devstack.packs.digest import digest_files, digest_of_contents, digest_values
 from devstack.packs.folders import publish, set_aside, temporary_folder
 from devstack.packs.python_files import local_packages, package_files, project_files
+from devstack.packs.python_locks import pipenv_lines, poetry_constraints, poetry_pins, poetry_wishes
 from devstack.packs.python_manifest import (
     Manifest,
     find_manifest,
     has_hashes,
-    pipenv_lines,
-    poetry_constraints,
-    poetry_pins,
-    poetry_wishes,
     wanted_python,
     without_project,
 )

@@ -13,13 +13,10 @@ from packaging.markers import InvalidMarker, Marker
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from devstack.packs.python_locks import Pin, pipenv_lines, poetry_pins, poetry_wishes
 from devstack.packs.python_manifest import (
     Manifest,
-    Pin,
     is_project_itself,
-    pipenv_lines,
-    poetry_pins,
-    poetry_wishes,
     project_dependencies,
     read_requirements,
 )
