@@ -64,10 +64,12 @@ def project_files(folder: Path) -> tuple[Path, ...]:
 def package_files(folder: Path, source: Path) -> tuple[Path, ...]:
     """All files of a folder; of one that contains the service the code that it can import.
 
-    Other services lie in such a one too, and what they write.
+    Other services lie in such a one too, and what they write. `build` is left there by setuptools
+    whenever it copies the package.
     """
     if not source.is_relative_to(folder):
-        return walk_source(folder, code_suffixes=_CODE)
+        built = os.fspath(folder / "build")
+        return walk_source(folder, code_suffixes=_CODE, pruned=lambda entry: entry.path == built)
     own = os.fspath(source)
     files = walk_source(
         folder,

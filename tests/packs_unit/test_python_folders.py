@@ -105,7 +105,7 @@ def test_a_uv_lock_that_takes_a_package_from_another_folder_now_is_read_again(
     assert (before, _is_source(root / "other/lib.py", root / "api")) == (False, True)
 
 
-# Packs what lies beside it without a package that would have to be fetched.
+# Packs what lies beside it, as setuptools would, which would have to be fetched.
 BACKEND = """import os
 import tomllib
 import zipfile
@@ -120,6 +120,9 @@ def pack(folder, name, text):
     with open("pyproject.toml", "rb") as file:
         needs = tomllib.load(file).get("project", {}).get("dependencies", [])
     said = ["Metadata-Version: 2.1", "Name: vendored", "Version: 1", *(f"Requires-Dist: {need}" for need in needs)]
+    os.makedirs("build/lib", exist_ok=True)
+    with open(f"build/lib/{name}", "w") as left:
+        left.write(text)
     with zipfile.ZipFile(f"{folder}/vendored-1-py3-none-any.whl", "w") as wheel:
         wheel.writestr(name, text)
         wheel.writestr("vendored-1.dist-info/METADATA", "\\n".join(said) + "\\n")
@@ -161,6 +164,18 @@ def test_a_package_that_is_copied_from_a_folder_is_copied_again_when_it_is_edite
         said.append(_says(root / "api", bench, run, is_offline=is_offline))
 
     assert said == ["1\n", "2\n", "3\n"]
+
+
+def test_what_the_building_of_a_package_leaves_in_its_folder_is_no_source(
+    make_tree: MakeTree, bench: Bench, run: Run
+) -> None:
+    root = make_tree({**BESIDE, "api/requirements.txt": "../vendored\n"})
+    pack, request = PythonPack(bench.tools), bench.request(root / "api")
+
+    prepared = run(pack.prepare(request, bench.steps))
+
+    assert (root / "vendored/build/lib/vendored.py").exists()
+    assert run(pack.prepare(request, bench.steps)) == prepared
 
 
 def test_a_package_that_is_imported_from_its_folder_gets_what_it_asks_for_later(
