@@ -13,14 +13,8 @@ from devstack.packs.certificates import trust_the_system
 from devstack.packs.digest import digest_files, digest_of_contents, digest_values
 from devstack.packs.folders import publish, set_aside, temporary_folder
 from devstack.packs.python_files import local_packages, package_files, project_files
-from devstack.packs.python_locks import pipenv_lines, poetry_constraints, poetry_pins, poetry_wishes
-from devstack.packs.python_manifest import (
-    Manifest,
-    find_manifest,
-    has_hashes,
-    wanted_python,
-    without_project,
-)
+from devstack.packs.python_install import install_command
+from devstack.packs.python_manifest import Manifest, find_manifest, wanted_python
 from devstack.packs.python_setup import read_setup
 from devstack.packs.python_uv import uv_workspace
 from devstack.packs.search_path import folders_in_front
@@ -154,7 +148,7 @@ async def _make(
             env=variables,
             cwd=folder,
         )
-        argv, cwd, extra = _install(request, manifest, made, folder)
+        argv, cwd, extra = install_command(request, manifest, made, folder)
         try:
             await steps.run(
                 [*uv, *argv],
@@ -167,41 +161,6 @@ async def _make(
         publish(made, final)
 
 
-def _install(
-    request: PrepareRequest, manifest: Manifest, made: Path, folder: Path
-) -> tuple[list[str], Path, dict[str, str]]:
-    """What to run after `uv`, where, and with which variables besides."""
-    source = request.source
-    python = str(made / "bin" / "python")
-    again = _copied_again(manifest, source)
-    pip = ["pip", "install", "--python", python, *again]
-    match manifest.kind:
-        case "uv":
-            locked = "--frozen" if request.offline else "--locked"
-            argv = ["sync", locked, "--no-install-project", "--no-dev", "--python", python, *again]
-            return argv, source, {"UV_PROJECT_ENVIRONMENT": str(made)}
-        case "pylock":
-            return [*pip, "-r", str(manifest.files[-1])], source, {}
-        case "pipenv":
-            lines = pipenv_lines(manifest.files[-1])
-            hashes = ["--require-hashes"] if all("--hash" in line for line in lines) else []
-            return [*pip, "--no-deps", *hashes, "-r", _write(folder, lines)], source, {}
-        case "poetry":
-            pins = poetry_constraints(poetry_pins(manifest.files[-1]))
-            wishes = _write(folder, poetry_wishes(source))
-            return [*pip, "-r", wishes, "-c", _write(folder, pins, "constraints.txt")], source, {}
-        case "requirements":
-            lines_without = without_project(manifest, source)
-            if lines_without is not None:
-                return [*pip, "-r", _write(folder, lines_without)], source, {}
-            hashes = ["--require-hashes"] if has_hashes(manifest) else []
-            return [*pip, *hashes, "-r", str(manifest.files[0])], source, {}
-        case "setup":
-            return [*pip, "-r", _write(folder, read_setup(source).packages)], source, {}
-        case "pyproject" | "none":
-            return [*pip, "-r", str(source / "pyproject.toml")], source, {}
-
-
 def _local_contents(manifest: Manifest, source: Path) -> Iterator[str]:
     """Of a folder that is copied all of it; of one that is imported from what it asks for."""
     for package in local_packages(manifest, source):
@@ -209,18 +168,6 @@ def _local_contents(manifest: Manifest, source: Path) -> Iterator[str]:
             yield digest_files(package.folder, package_files(package.folder, source))
         else:
             yield digest_of_contents(project_files(package.folder))
-
-
-def _copied_again(manifest: Manifest, source: Path) -> list[str]:
-    """The options without which uv takes what it built of a folder until its project files change."""
-    names = [p.name for p in local_packages(manifest, source) if p.is_copied]
-    return [f"--reinstall-package={name}" if name else "--reinstall" for name in names]
-
-
-def _write(folder: Path, lines: tuple[str, ...] | list[str], name: str = "requirements.txt") -> str:
-    file = folder / name
-    file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    return str(file)
 
 
 def _uv(uv: Toolchain, request: PrepareRequest) -> list[str]:
