@@ -85,7 +85,8 @@ class NodePack:
         program = program_files(request.source, is_built=script is not None)
         source = digest_files(request.source, program.files)
         where = ":".join(map(str, packages.folders))
-        digest = digest_values("node", node.version, where, source, request.main or "")
+        layout = str(request.source.relative_to(program.top))
+        digest = digest_values("node", node.version, where, source, layout, request.main or "")
         folder, built = request.source, []
         if script is not None:
             copy = await self._build(request, packages, node, script, program, digest, steps)

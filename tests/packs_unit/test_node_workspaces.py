@@ -329,3 +329,23 @@ def test_a_build_finds_packages_in_a_node_modules_that_is_a_link_and_does_not_wr
 
     assert said(prepared.command, bench) == "42"
     assert snapshot(root) == before
+
+
+def test_a_folder_that_is_made_beside_the_service_moves_the_copy_and_so_makes_another(
+    make_tree: MakeTree, bench: Bench, run: Run
+) -> None:
+    """Not one file more, but what the tsconfig refers to has to be in the copy, beside the service."""
+    scripts = {"build": "mkdir dist && cp server.js dist/main.js", "start": "node dist/main.js"}
+    root = make_tree(
+        {
+            "api/package.json": package(scripts=scripts),
+            "api/tsconfig.json": '{"references": [{"path": "../lib"}]}',
+            "api/server.js": "console.log(1);",
+        }
+    )
+    before = run(NodePack(bench.tools).prepare(bench.request(root / "api"), bench.steps))
+
+    (root / "lib").mkdir()
+    after = run(NodePack(bench.tools).prepare(bench.request(root / "api"), bench.steps))
+
+    assert said(before.command, bench) == said(after.command, bench) == "1"
