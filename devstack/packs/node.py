@@ -6,6 +6,7 @@ them: nothing is written into the tree. Where what `start` runs is not in the tr
 build script (TypeScript), that script runs in a copy of the tree and replicas run from the copy.
 """
 
+import asyncio
 import os
 import re
 from pathlib import Path
@@ -164,7 +165,11 @@ class NodePack:
             return final
         with temporary_folder(request.build, "node") as folder:
             made = folder / "tree"
-            copy_program(program, packages, made)
+            copying = asyncio.create_task(asyncio.to_thread(copy_program, program, packages, made))
+            try:
+                await asyncio.shield(copying)
+            finally:
+                await copying  # cancelled or not: no thread writes into a folder that is removed
             source = program.place_in(made)
             try:
                 await steps.run(

@@ -32,13 +32,24 @@ def copy_program(program: ProgramFiles, packages: Packages, copy: Path) -> None:
 
 
 def _link_packages(modules: Path, target: Path, program: ProgramFiles, copy: Path) -> None:
-    for entry in modules.iterdir():
-        for package in entry.iterdir() if entry.name.startswith("@") else (entry,):
-            link = target / package.relative_to(modules)
-            link.parent.mkdir(parents=True, exist_ok=True)
-            folder = linked_folder(package)
-            if folder is not None and any(map(folder.is_relative_to, program.folders)):
-                copied = copy / folder.relative_to(program.top)
-                link.symlink_to(os.path.relpath(copied, link.parent))
-            else:
-                link.symlink_to(package)
+    """One link for all where none of them is in the copy: of packages there may be thousands."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    packages = [
+        package
+        for entry in modules.iterdir()
+        for package in (entry.iterdir() if entry.name.startswith("@") else (entry,))
+    ]
+    copied = {
+        package: copy / folder.relative_to(program.top)
+        for package in packages
+        if (folder := linked_folder(package)) is not None
+        and any(map(folder.is_relative_to, program.folders))
+    }
+    if not copied:
+        target.symlink_to(modules)
+        return
+    for package in packages:
+        link = target / package.relative_to(modules)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        within = copied.get(package)
+        link.symlink_to(package if within is None else os.path.relpath(within, link.parent))

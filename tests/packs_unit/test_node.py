@@ -380,6 +380,59 @@ def test_what_a_build_script_makes_is_made_in_a_copy(
     assert snapshot(source) == before
 
 
+COUNTS = """const fs = require("fs");
+const kept = "node_modules/.cache/counter/builds";
+const before = fs.existsSync(kept) ? fs.readFileSync(kept, "utf8") : "";
+fs.mkdirSync("node_modules/.cache/counter", {recursive: true});
+fs.writeFileSync(kept, before + "I");
+fs.mkdirSync("dist");
+fs.writeFileSync("dist/main.js", `console.log("${before}I")`);
+"""
+
+
+def test_what_a_build_tool_keeps_in_node_modules_outlives_a_build(
+    make_tree: MakeTree, bench: Bench, run: Run
+) -> None:
+    scripts = {"build": "node build.js", "start": "node dist/main.js"}
+    source = make_tree(
+        {
+            "package.json": package(scripts=scripts),
+            "bun.lock": "",
+            "build.js": COUNTS,
+            "node_modules/answers/package.json": package(),
+        }
+    )
+    first = run(NodePack(bench.tools).prepare(bench.request(source), bench.steps))
+
+    (source / "build.js").write_text(COUNTS + "// edited\n")
+    second = run(NodePack(bench.tools).prepare(bench.request(source), bench.steps))
+
+    assert (said(first.command, bench), said(second.command, bench)) == ("I", "II")
+    assert second.command is not None
+    assert (second.command.cwd / "node_modules").readlink() == source / "node_modules"
+
+
+def test_a_copy_leaves_the_event_loop_free_and_nothing_behind_when_it_is_cancelled(
+    make_tree: MakeTree, bench: Bench
+) -> None:
+    scripts = {"build": "node build.js", "start": "node dist/main.js"}
+    assets = {f"assets/{number}/a.txt": "" for number in range(500)}
+    source = make_tree({"package.json": package(scripts=scripts), **assets})
+    request = bench.request(source)
+
+    async def give_up() -> None:
+        await bench.tools("node", None)  # known from here on: the copy is what is waited for first
+        preparing = asyncio.create_task(NodePack(bench.tools).prepare(request, bench.steps))
+        await asyncio.sleep(0)
+        preparing.cancel()
+        await preparing
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(give_up())
+    assert bench.steps.ran == []
+    assert list(request.build.iterdir()) == []
+
+
 READS = """const fs = require("fs");
 const names = [".env", "src/generated/client.txt", "src/coverage/plan.txt", "src/tmpl/mail.log"];
 const text = names.map((name) => fs.readFileSync(name, "utf8").trim()).join(" ");
