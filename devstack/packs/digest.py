@@ -95,6 +95,11 @@ def walk_tree(source: Path) -> tuple[Path, ...]:
     return tuple(Path(path) for path in found)
 
 
+def is_written_by_programs(name: str) -> bool:
+    """Logs, databases, sockets, and what editors leave, by the name of the file."""
+    return name in PRUNED_FILES or name.endswith(PRUNED_SUFFIXES)
+
+
 @dataclass(slots=True)
 class DigestCache:
     """Remembers the hash of each file by its stat, so that an unchanged tree costs stats only."""
@@ -174,7 +179,7 @@ def _link_digest(path: str) -> bytes | None:
 def _is_never_source(entry: os.DirEntry[str], *, is_folder: bool) -> bool:
     if is_folder:
         return entry.name in PRUNED_FOLDERS or entry.name.endswith(".egg-info") or _is_venv(entry)
-    return entry.name in PRUNED_FILES or entry.name.endswith(PRUNED_SUFFIXES)
+    return is_written_by_programs(entry.name)
 
 
 def _is_venv(entry: os.DirEntry[str]) -> bool:

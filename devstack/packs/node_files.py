@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from devstack.packs.digest import walk_source, walk_tree
+from devstack.packs.digest import is_written_by_programs, walk_source, walk_tree
 from devstack.packs.node_locks import find_lock
 from devstack.packs.node_manifest import GROUPS, read_object
 from devstack.packs.toml_tables import Table, string, strings, table, tables
@@ -63,8 +63,11 @@ def program_files(source: Path, *, is_built: bool) -> ProgramFiles:
             elif path.is_dir() and not source.is_relative_to(path) and not _is_in(path, folders):
                 folders.append(path)
     top = os.path.commonpath([*folders, *(file.parent for file in files)])
-    for folder in folders:
-        files.update(walk_tree(folder) if is_built else walk_source(folder, code_suffixes=_CODE))
+    if is_built:
+        walks = [walk_tree(source), *map(_walk_beside, folders[1:])]
+    else:
+        walks = [walk_source(folder, code_suffixes=_CODE) for folder in folders]
+    files.update(*walks)
     return ProgramFiles(source, Path(top), tuple(folders), tuple(sorted(files)))
 
 
@@ -75,6 +78,11 @@ def linked_folder(entry: Path) -> Path | None:
     except OSError:
         return None  # no link
     return folder if not _is_installed(folder) and folder.is_dir() else None
+
+
+def _walk_beside(folder: Path) -> tuple[Path, ...]:
+    """What a build script may read there. Other services run from this folder, and write there."""
+    return tuple(file for file in walk_tree(folder) if not is_written_by_programs(file.name))
 
 
 def _is_in(path: Path, folders: list[Path]) -> bool:

@@ -287,6 +287,22 @@ def test_what_a_member_takes_from_beside_and_above_it_is_source(
     assert (source_digest(pack, root / API) != before) is counts
 
 
+@pytest.mark.parametrize("written", ["state.db", "run.log", "logs/today.log"])
+def test_what_programs_write_into_a_package_beside_a_service_is_no_source(
+    make_tree: MakeTree, bench: Bench, written: str
+) -> None:
+    """The service runs in the copy, but what runs from the tree may write into the package."""
+    root = typescript(make_tree, "pnpm")
+    pack = NodePack(bench.tools)
+    before = source_digest(pack, root / API)
+
+    file = root / "packages/lib" / written
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("running")
+
+    assert source_digest(pack, root / API) == before
+
+
 def test_a_service_of_its_own_finds_the_tsconfig_above_it(
     make_tree: MakeTree, bench: Bench, run: Run
 ) -> None:
