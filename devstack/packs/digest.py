@@ -13,8 +13,9 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from devstack.packs.base import Pack
@@ -93,6 +94,13 @@ def walk_tree(source: Path) -> tuple[Path, ...]:
                 found.append(entry.path)
     found.sort()
     return tuple(Path(path) for path in found)
+
+
+def merge_files(walks: Sequence[tuple[Path, ...]], others: Collection[Path]) -> tuple[Path, ...]:
+    """The files of all walks and others, sorted, each once; one walk alone is that already."""
+    if len(walks) == 1 and not others:
+        return walks[0]
+    return tuple(sorted({*others, *chain.from_iterable(walks)}, key=os.fspath))
 
 
 def is_written_by_programs(name: str) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from devstack.packs.digest import is_written_by_programs, walk_source, walk_tree
+from devstack.packs.digest import is_written_by_programs, merge_files, walk_source, walk_tree
 from devstack.packs.node_locks import find_lock
 from devstack.packs.node_manifest import GROUPS, read_object
 from devstack.packs.toml_tables import Table, string, strings, table, tables
@@ -55,20 +55,21 @@ def program_files(source: Path, *, is_built: bool) -> ProgramFiles:
     lock = find_lock(source)
     workspace = lock.file.parent if lock is not None else source
     folders = [source]
-    files = {lock.file} if lock is not None and workspace != source else set[Path]()
+    single = {lock.file} if lock is not None and workspace != source else set[Path]()
     for folder in folders:  # which grows meanwhile
         for path in (*_linked_packages(folder, workspace), *_named_by_tsconfigs(folder)):
+            if any(map(path.is_relative_to, folders)):
+                continue
             if path.is_file():
-                files.add(path)
-            elif path.is_dir() and not source.is_relative_to(path) and not _is_in(path, folders):
+                single.add(path)
+            elif path.is_dir() and not source.is_relative_to(path):
                 folders.append(path)
-    top = os.path.commonpath([*folders, *(file.parent for file in files)])
+    top = os.path.commonpath([*folders, *(file.parent for file in single)])
     if is_built:
         walks = [walk_tree(source), *map(_walk_beside, folders[1:])]
     else:
         walks = [walk_source(folder, code_suffixes=_CODE) for folder in folders]
-    files.update(*walks)
-    return ProgramFiles(source, Path(top), tuple(folders), tuple(sorted(files)))
+    return ProgramFiles(source, Path(top), tuple(folders), merge_files(walks, single))
 
 
 def linked_folder(entry: Path) -> Path | None:
@@ -83,10 +84,6 @@ def linked_folder(entry: Path) -> Path | None:
 def _walk_beside(folder: Path) -> tuple[Path, ...]:
     """What a build script may read there. Other services run from this folder, and write there."""
     return tuple(file for file in walk_tree(folder) if not is_written_by_programs(file.name))
-
-
-def _is_in(path: Path, folders: list[Path]) -> bool:
-    return any(map(path.is_relative_to, folders))
 
 
 def _is_installed(path: Path) -> bool:

@@ -10,6 +10,7 @@ import pytest
 from devstack.packs.base import CannotPrepare
 from devstack.packs.digest import source_digest
 from devstack.packs.node import NodePack
+from devstack.packs.node_files import program_files
 from tests.packs_unit.bench import Bench, MakeTree, Run, TakeSnapshot
 from tests.packs_unit.test_node import package, said
 
@@ -301,6 +302,19 @@ def test_what_programs_write_into_a_package_beside_a_service_is_no_source(
     file.write_text("running")
 
     assert source_digest(pack, root / API) == before
+
+
+@pytest.mark.parametrize("is_built", [True, False], ids=["built", "as it is"])
+def test_a_service_with_nothing_outside_has_the_files_of_its_walk_as_they_come(
+    make_tree: MakeTree, is_built: bool
+) -> None:
+    """Not sorted again: with thousands of files that costs as much as the walk, at each save."""
+    names = ("a-b/x.js", "a/x.js", "package.json", "tsconfig.json")
+    source = make_tree(dict.fromkeys(names, "{}"))
+
+    files = program_files(source, is_built=is_built).files
+
+    assert files == tuple(source / name for name in names)
 
 
 def test_a_service_of_its_own_finds_the_tsconfig_above_it(
