@@ -1,9 +1,10 @@
 """Which files make up a Node service: its own, and what it takes from beside and above its folder.
 
 From beside come packages that `node_modules` links to (the members of a workspace, `file:../lib`)
-and the projects that a tsconfig refers to; from above the files that one extends, and the lock file
-of the workspace. Each package's own links and references count as well. A folder that contains the
-service is not beside it: of such a one only single files are taken.
+and the projects that a tsconfig refers to; from above the files that one extends, and of the
+workspace the lock file and, for a build, its package.json and .npmrc. Each package's own links and
+references count as well. A folder that contains the service is not beside it: of such a one only
+single files are taken.
 """
 
 import json
@@ -55,7 +56,10 @@ def program_files(source: Path, *, is_built: bool) -> ProgramFiles:
     lock = find_lock(source)
     workspace = lock.file.parent if lock is not None else source
     folders = [source]
-    single = {lock.file} if lock is not None and workspace != source else set[Path]()
+    single = set[Path]()
+    if lock is not None and workspace != source:
+        read_by_build = ("package.json", ".npmrc") if is_built else ()
+        single = {lock.file, *filter(Path.is_file, map(workspace.joinpath, read_by_build))}
     for folder in folders:  # which grows meanwhile
         for path in (*_linked_packages(folder, workspace), *_named_by_tsconfigs(folder)):
             if any(map(path.is_relative_to, folders)):

@@ -253,11 +253,34 @@ def test_a_build_finds_what_a_member_takes_from_beside_and_above_it(
     lock = next(iter(FITS[manager]))
     copied = {str(path.relative_to(copy)) for path in copy.rglob("*") if not path.is_symlink()}
     assert {name for name in copied if "/" not in name} == {
-        "packages", "services", "node_modules", "tsconfig.base.json", "tsconfig.strict.json", lock,
+        "packages", "services", "node_modules", "package.json", "tsconfig.base.json", "tsconfig.strict.json", lock,
     }  # fmt: skip
     assert {name for name in copied if name.count("/") == 1} == {
         "packages/lib", "packages/helper", "packages/compiled", "services/api", "services/types", "node_modules/@acme",
     }  # fmt: skip
+
+
+def test_a_build_runs_a_script_of_another_member_through_the_workspace(
+    make_tree: MakeTree, bench: Bench, run: Run
+) -> None:
+    build = "npm run build -w @acme/lib && node build.js"
+    root = typescript(make_tree, "bun", scripts={"build": build, "start": "node dist/main.js"})
+    (root / "package.json").write_text(json.dumps({"workspaces": ["services/*", "packages/*"]}))
+    (root / ".npmrc").write_text("color=false\n")
+    lib = root / "packages/lib"
+    lib.joinpath("package.json").write_text(
+        package(name="@acme/lib", scripts={"build": "mkdir built"})
+    )
+    (root / API / "build.js").write_text(
+        'require("fs").mkdirSync("dist"); require("fs").copyFileSync("../../.npmrc", "dist/main.js");'
+        'require("fs").readdirSync("../../packages/lib/built");'
+    )
+
+    prepared = run(NodePack(bench.tools).prepare(bench.request(root / API), bench.steps))
+
+    assert prepared.command is not None
+    assert (prepared.command.cwd / "dist/main.js").read_text() == "color=false\n"
+    assert not (lib / "built").exists()
 
 
 @pytest.mark.parametrize("start", ["node dist/main.js", "node build.js"], ids=["built", "as it is"])
@@ -273,7 +296,6 @@ def test_a_build_finds_what_a_member_takes_from_beside_and_above_it(
         ("packages/compiled/tsconfig.json", True),
         ("packages/other/package.json", False),
         ("README.md", False),
-        ("package.json", False),
     ],
 )
 def test_what_a_member_takes_from_beside_and_above_it_is_source(
@@ -284,6 +306,21 @@ def test_what_a_member_takes_from_beside_and_above_it_is_source(
     before = source_digest(pack, root / API)
 
     (root / edited).write_text('{"edited": true}')
+
+    assert (source_digest(pack, root / API) != before) is counts
+
+
+@pytest.mark.parametrize(
+    ("start", "counts"), [("node dist/main.js", True), ("node build.js", False)]
+)
+def test_the_manifest_of_the_workspace_is_source_of_what_is_built(
+    make_tree: MakeTree, bench: Bench, start: str, counts: bool
+) -> None:
+    root = typescript(make_tree, "pnpm", scripts={"build": "node build.js", "start": start})
+    pack = NodePack(bench.tools)
+    before = source_digest(pack, root / API)
+
+    (root / "package.json").write_text("{}")
 
     assert (source_digest(pack, root / API) != before) is counts
 
