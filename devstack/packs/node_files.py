@@ -7,7 +7,6 @@ references count as well. A folder that contains the service is not beside it: o
 single files are taken.
 """
 
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -140,12 +139,11 @@ def _before_wildcard(pattern: str) -> str:
 
 
 def _read_tsconfig(file: Path) -> Table:
-    """JSON with comments and trailing commas; empty where it cannot be read: the compiler tells."""
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-        for dropped in (_COMMENT, _TRAILING_COMMA):
-            text = dropped.sub(lambda found: found[0] if found[0][0] == '"' else "", text)
-        document = json.loads(text)
-    except (OSError, ValueError):
-        return {}
-    return document if isinstance(document, dict) else {}
+    """Empty where it cannot be read: the compiler tells."""
+    return read_object(file, _without_comments)
+
+
+def _without_comments(text: str) -> str:
+    for dropped in (_COMMENT, _TRAILING_COMMA):
+        text = dropped.sub(lambda found: found[0] if found[0][0] == '"' else "", text)
+    return text

@@ -4,7 +4,7 @@ Reads files, runs nothing.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +36,7 @@ class PackageJson:
 def read_package_json(source: Path) -> PackageJson:
     file = source / "package.json"
     try:
-        document = json.loads(file.read_text(encoding="utf-8-sig"))
+        document = _read_json(file)
     except FileNotFoundError:
         return PackageJson(file, {})
     except json.JSONDecodeError as error:
@@ -82,10 +82,18 @@ def linked_packages(package: PackageJson, lock: Path | None) -> tuple[str, ...]:
     )
 
 
-def read_object(file: Path) -> Table:
-    """A JSON file; empty when it is not there or no object."""
+def read_object(file: Path, to_json: Callable[[str], str] = str) -> Table:
+    """A JSON file, or what `to_json` makes one of; empty when it cannot be read or is no object."""
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
+        document = _read_json(file, to_json)
     except (OSError, ValueError):
         return {}
     return document if isinstance(document, Mapping) else {}
+
+
+def _read_json(file: Path, to_json: Callable[[str], str] = str) -> object:
+    text = to_json(file.read_text(encoding="utf-8-sig"))
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise json.JSONDecodeError("nested too deeply", text, 0) from error

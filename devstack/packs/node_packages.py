@@ -15,7 +15,12 @@ from devstack.packs.certificates import trust_the_system
 from devstack.packs.digest import digest_of_contents, digest_values
 from devstack.packs.folders import publish, temporary_folder
 from devstack.packs.node_locks import Lock, find_lock, why_not_fitting
-from devstack.packs.node_manifest import PackageJson, linked_packages, why_outdated
+from devstack.packs.node_manifest import (
+    PackageJson,
+    linked_packages,
+    read_package_json,
+    why_outdated,
+)
 from devstack.packs.versions import version_numbers
 from devstack.steps import StepFailed, StepRunner
 
@@ -165,7 +170,7 @@ def _copy_manifests(manifests: list[Path], folder: Path) -> None:
     """Manifest and lock file; without the package's own scripts, which want its source files."""
     for file in manifests:
         if file.name == "package.json":
-            document = json.loads(file.read_text(encoding="utf-8-sig"))
+            document = dict(read_package_json(file.parent).document)
             document.pop("scripts", None)
             (folder / file.name).write_text(json.dumps(document, indent=2), encoding="utf-8")
         else:

@@ -158,6 +158,7 @@ def test_variables_in_front_of_a_start_script_are_kept(make_tree: MakeTree) -> N
     [
         ({"package.json": package()}, "no scripts.start", "main: FILE"),
         ({"package.json": "{,}"}, r"package.json:1:2: ", "correct that line"),
+        ({"package.json": '{"a":' * 100_000}, "package.json:1:1: nested too deeply", "correct that line"),
         ({"package.json": package(scripts={"start": "node gone.js"})}, "names gone.js, which is not in", "scripts.build"),
         ({"package.json": package(dependencies={"x": "1"}), "server.js": "", "pnpm-lock.yaml": ""}, "lock file of pnpm", "pnpm install"),
         ({"package.json": package(dependencies={"x": "file:../x"}), "server.js": ""}, "x is a folder beside it", "npm install"),

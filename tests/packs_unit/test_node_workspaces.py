@@ -416,3 +416,23 @@ def test_a_folder_that_is_made_beside_the_service_moves_the_copy_and_so_makes_an
     after = run(NodePack(bench.tools).prepare(bench.request(root / "api"), bench.steps))
 
     assert said(before.command, bench) == said(after.command, bench) == "1"
+
+
+def test_the_links_of_a_package_json_with_a_byte_order_mark_are_followed(
+    make_tree: MakeTree, bench: Bench
+) -> None:
+    root = typescript(make_tree, "bun")
+    manifest = root / API / "package.json"
+    manifest.write_text("\ufeff" + manifest.read_text())
+
+    assert root / "packages/lib/lib.js" in NodePack(bench.tools).source_files(root / API)
+
+
+def test_a_tsconfig_that_is_nested_too_deeply_to_be_read_is_left_to_the_compiler(
+    make_tree: MakeTree, bench: Bench
+) -> None:
+    source = make_tree({"package.json": package(), "tsconfig.json": '{"a":' * 100_000})
+
+    files = NodePack(bench.tools).source_files(source)
+
+    assert files == (source / "package.json", source / "tsconfig.json")
