@@ -9,7 +9,7 @@ single files are taken.
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,35 +107,31 @@ def _named_by_tsconfigs(folder: Path) -> Iterator[Path]:
     for config in folder.glob("tsconfig*.json"):
         document = _read_tsconfig(config)
         named = [
-            _before_wildcard(name)
-            for key in ("include", "files")
-            for name in strings(document, key)
+            *_beside(config, strings(document, "include")),
+            *_beside(config, strings(document, "files")),
         ]
-        paths = [_beside(config, name) for name in named]
-        for reference in tables(document, "references"):
-            path = _beside(config, string(reference, "path"))
-            paths.append(path.parent if path.is_file() else path)
+        references = (string(reference, "path") for reference in tables(document, "references"))
+        named += (p.parent if p.is_file() else p for p in _beside(config, references))
         bases = [config]
         for base in bases:  # which grows meanwhile
             bases += (further for further in _extended(base) if further not in bases)
-        yield from (path for path in (*paths, *bases) if not _is_installed(path))
+        yield from (path for path in (*named, *bases) if not _is_installed(path))
 
 
 def _extended(config: Path) -> Iterator[Path]:
     """What it extends by a path; a package that it names is found by its link."""
     document = _read_tsconfig(config)
-    for name in strings(document, "extends") or (string(document, "extends"),):
-        if name.startswith("."):
-            yield _beside(config, name if name.endswith(".json") else f"{name}.json")
+    names = strings(document, "extends") or (string(document, "extends"),)
+    paths = (name for name in names if name.startswith("."))
+    return _beside(config, (name if name.endswith(".json") else f"{name}.json" for name in paths))
 
 
-def _beside(config: Path, name: str) -> Path:
-    return Path(os.path.normpath(config.parent / name))
-
-
-def _before_wildcard(pattern: str) -> str:
-    """`../shared` of `../shared/**/*.ts`."""
-    return re.split(r"/?[^/]*[*?]", pattern, maxsplit=1)[0]
+def _beside(config: Path, names: Iterable[str]) -> Iterator[Path]:
+    """`../shared` for `../shared/**/*.ts`; nothing for `/usr/share`, which is there for a copy as well."""
+    for name in names:
+        if not name.startswith("/"):
+            start = re.split(r"/?[^/]*[*?]", name, maxsplit=1)[0]
+            yield Path(os.path.normpath(config.parent / start))
 
 
 def _read_tsconfig(file: Path) -> Table:

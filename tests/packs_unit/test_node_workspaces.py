@@ -220,6 +220,7 @@ def typescript(make_tree: MakeTree, manager: str, **values: object) -> Path:
             "packages/lib/lib.js": 'module.exports = require("helper") - require("kept");\n',
             "packages/lib/tsconfig.build.json": '{"references": [{"path": "../compiled/tsconfig.json"}]}',
             "packages/compiled/tsconfig.json": "{}",
+            "packages/compiled/index.js": "",
             "packages/helper/package.json": package(name="helper", main="helper.js"),
             "packages/helper/helper.js": "module.exports = 20;\n",
             "packages/other/package.json": package(name="@acme/other"),
@@ -294,6 +295,7 @@ def test_a_build_runs_a_script_of_another_member_through_the_workspace(
         ("packages/lib/lib.js", True),
         ("packages/helper/helper.js", True),
         ("packages/compiled/tsconfig.json", True),
+        ("packages/compiled/index.js", True),
         ("packages/other/package.json", False),
         ("README.md", False),
     ],
@@ -436,3 +438,18 @@ def test_a_tsconfig_that_is_nested_too_deeply_to_be_read_is_left_to_the_compiler
     files = NodePack(bench.tools).source_files(source)
 
     assert files == (source / "package.json", source / "tsconfig.json")
+
+
+def test_a_folder_that_a_tsconfig_names_by_its_whole_path_stays_where_it_is(
+    make_tree: MakeTree, tmp_path: Path
+) -> None:
+    """The compiler finds it there from a copy as well; it may be anywhere, and of any size."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "types.d.ts").touch()
+    named = {"include": [f"{elsewhere}/*"], "references": [{"path": str(elsewhere)}]}
+    source = make_tree({"package.json": package(), "tsconfig.json": json.dumps(named)})
+
+    program = program_files(source, is_built=True)
+
+    assert (program.top, program.folders) == (source, (source,))
