@@ -265,5 +265,7 @@ def _explain_build(
     location = find_location(failed.tail, folder)
     said = str(location) if location else f"{failed.reason}\n{failed.tail[-_LARGEST_TAIL:].strip()}"
     return CannotPrepare(
-        f"cannot build {request.service}: {said}", f"the same by hand: npm run {script}"
+        f"cannot build {request.service}: {said}",
+        f"the same by hand: npm run {script}; where that works: it was run in a copy, which has of "
+        "other folders what `include`, `references` or `paths` of tsconfig.json name",
     )

@@ -488,8 +488,12 @@ def test_e07_a_failing_build_script_names_the_place(
         }
     )
 
-    with pytest.raises(CannotPrepare, match=r"cannot build service: build.js:3 Error: no way"):
+    with pytest.raises(
+        CannotPrepare, match=r"cannot build service: build.js:3 Error: no way"
+    ) as told:
         run(NodePack(bench.tools).prepare(bench.request(source), bench.steps))
+    assert "npm run build" in told.value.hint
+    assert "in a copy" in told.value.hint
 
 
 def mapped_package(main: str) -> str:
