@@ -1,10 +1,10 @@
 """Which files make up a Node service: its own, and what it takes from beside and above its folder.
 
 From beside come packages that `node_modules` links to (the members of a workspace, `file:../lib`)
-and the projects that a tsconfig refers to; from above the files that one extends, and of the
-workspace the lock file and, for a build, its package.json and .npmrc. Each package's own links and
-references count as well. A folder that contains the service is not beside it: of such a one only
-single files are taken.
+and the folders that a tsconfig names; from above the files that one extends, and of the workspace
+the lock file and, for a build, its package.json and .npmrc. Each package's own links and references
+count as well. A folder that contains the service is not beside it: of such a one only single files
+are taken.
 """
 
 import os
@@ -103,19 +103,29 @@ def _linked_packages(folder: Path, workspace: Path) -> Iterator[Path]:
 
 
 def _named_by_tsconfigs(folder: Path) -> Iterator[Path]:
-    """What a folder's tsconfig files name; of those that they extend, what these extend."""
+    """What a folder's tsconfig files name; of those that they extend, what holds for these as well."""
     for config in folder.glob("tsconfig*.json"):
         document = _read_tsconfig(config)
+        references = [string(reference, "path") for reference in tables(document, "references")]
         named = [
-            *_beside(config, strings(document, "include")),
-            *_beside(config, strings(document, "files")),
+            *_beside(folder, strings(document, "include")),
+            *_beside(folder, strings(document, "files")),
+            *map(_folder_of, _beside(folder, references)),
         ]
-        references = (string(reference, "path") for reference in tables(document, "references"))
-        named += (p.parent if p.is_file() else p for p in _beside(config, references))
         bases = [config]
         for base in bases:  # which grows meanwhile
+            named += _imported(base)
             bases += (further for further in _extended(base) if further not in bases)
         yield from (path for path in (*named, *bases) if not _is_installed(path))
+
+
+def _imported(config: Path) -> Iterator[Path]:
+    """Where the compiler looks for what is imported, besides packages."""
+    options = table(_read_tsconfig(config), "compilerOptions")
+    paths = table(options, "paths")
+    names = [name for alias in paths for name in strings(paths, alias)]
+    yield from map(_folder_of, _beside(config.parent / string(options, "baseUrl"), names))
+    yield from _beside(config.parent, strings(options, "typeRoots"))
 
 
 def _extended(config: Path) -> Iterator[Path]:
@@ -123,15 +133,21 @@ def _extended(config: Path) -> Iterator[Path]:
     document = _read_tsconfig(config)
     names = strings(document, "extends") or (string(document, "extends"),)
     paths = (name for name in names if name.startswith("."))
-    return _beside(config, (name if name.endswith(".json") else f"{name}.json" for name in paths))
+    return _beside(
+        config.parent, (name if name.endswith(".json") else f"{name}.json" for name in paths)
+    )
 
 
-def _beside(config: Path, names: Iterable[str]) -> Iterator[Path]:
+def _beside(folder: Path, names: Iterable[str]) -> Iterator[Path]:
     """`../shared` for `../shared/**/*.ts`; nothing for `/usr/share`, which is there for a copy as well."""
     for name in names:
         if not name.startswith("/"):
             start = re.split(r"/?[^/]*[*?]", name, maxsplit=1)[0]
-            yield Path(os.path.normpath(config.parent / start))
+            yield Path(os.path.normpath(folder / start))
+
+
+def _folder_of(path: Path) -> Path:
+    return path.parent if path.is_file() else path
 
 
 def _read_tsconfig(file: Path) -> Table:

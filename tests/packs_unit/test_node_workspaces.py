@@ -453,3 +453,33 @@ def test_a_folder_that_a_tsconfig_names_by_its_whole_path_stays_where_it_is(
     program = program_files(source, is_built=True)
 
     assert (program.top, program.folders) == (source, (source,))
+
+
+def test_what_the_paths_of_a_tsconfig_lead_to_is_source(make_tree: MakeTree, bench: Bench) -> None:
+    """The compiler follows an import to there, and so does a program that loads TypeScript itself."""
+    base = {"baseUrl": "libs", "paths": {"@acme/log": ["log/src/index.ts"]}}
+    own = {
+        "paths": {"@acme/util/*": ["../util/src/*"], "own/*": ["./src/*"]},
+        "typeRoots": ["../types", "node_modules/@types"],
+    }
+    root = make_tree(
+        {
+            "tsconfig.base.json": json.dumps({"compilerOptions": base}),
+            "api/tsconfig.json": json.dumps(
+                {"extends": "../tsconfig.base.json", "compilerOptions": own}
+            ),
+            "api/package.json": package(),
+            "libs/log/src/index.ts": "",
+            "libs/log/src/format.ts": "",
+            "libs/log/README.md": "",
+            "types/request.d.ts": "",
+            "util/src/clock.ts": "",
+        }
+    )
+
+    files = NodePack(bench.tools).source_files(root / "api")
+
+    assert {str(file.relative_to(root)) for file in files} == {
+        "api/package.json", "api/tsconfig.json", "libs/log/src/format.ts", "libs/log/src/index.ts",
+        "tsconfig.base.json", "types/request.d.ts", "util/src/clock.ts",
+    }  # fmt: skip
