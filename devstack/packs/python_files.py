@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from devstack.packs.base import CannotPrepare
-from devstack.packs.digest import walk_source
+from devstack.packs.digest import merge_files, walk_source
 from devstack.packs.python_manifest import (
     Manifest,
     Requirement,
@@ -33,7 +33,7 @@ def program_files(source: Path) -> tuple[Path, ...]:
                 outside.update(package_files(package.folder, source))
     except CannotPrepare:
         pass  # preparing it tells the mistake
-    return tuple(sorted(outside.union(own), key=os.fspath)) if outside else own
+    return merge_files([own], outside)
 
 
 def local_packages(manifest: Manifest, source: Path) -> tuple[LocalPackage, ...]:
