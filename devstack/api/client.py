@@ -108,6 +108,14 @@ class Client:
     def close(self) -> None:
         self._socket.close()
 
+    @property
+    def peer_pid(self) -> int:
+        """Who listens there, as this process sees it; 0 where the system does not tell."""
+        if not hasattr(socket, "SO_PEERCRED"):
+            return 0
+        told = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 4)
+        return int.from_bytes(told, sys.byteorder)
+
     def limit(self, seconds: float) -> None:
         """From here on wait no longer for what comes next; then raises Silent."""
         self._on_silence = None
@@ -134,10 +142,10 @@ class Client:
             return
         silent = now - self._sign_asked_at
         if silent >= GIVE_UP_SECONDS:
-            raise Silent(_peer_pid(self._socket))
+            raise Silent(self.peer_pid)
         if silent >= SIGN_SECONDS and not self._is_told and self._on_silence is not None:
             self._is_told = True
-            self._on_silence(Silent(_peer_pid(self._socket)))
+            self._on_silence(Silent(self.peer_pid))
 
     def greet(self) -> Hello:
         """Whom we talk to, whatever its protocol; raises Lost."""
@@ -229,7 +237,7 @@ class Client:
         except BlockingIOError:
             raise
         except TimeoutError as exc:
-            raise Silent(_peer_pid(self._socket)) from exc
+            raise Silent(self.peer_pid) from exc
         except OSError as exc:
             raise Lost from exc
         if not data:
@@ -244,15 +252,6 @@ def ready(descriptors: Iterable[int], seconds: float) -> set[int]:
     for descriptor in descriptors:
         poll.register(descriptor, select.POLLIN)
     return {descriptor for descriptor, _ in poll.poll(seconds * 1000)}
-
-
-def _peer_pid(connection: socket.socket) -> int:
-    """Who listens there; 0 where the system does not tell."""
-    if not hasattr(socket, "SO_PEERCRED"):
-        return 0
-    return int.from_bytes(
-        connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 4), sys.byteorder
-    )
 
 
 def connect(places: Places) -> Client | None:

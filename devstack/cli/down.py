@@ -33,6 +33,8 @@ A controller that does not answer is ended with all it runs.
 """
 
 END_SECONDS = 15.0
+EXIT_SECONDS = 5.0
+"""A controller that has closed its last connection ends within some milliseconds."""
 GENTLE_SECONDS = 12.0
 """A keeper that was asked to end needs a second, ten for its last command, and what killing takes."""
 _STACK_ID = frozenset("0123456789abcdef")
@@ -154,7 +156,7 @@ def _ask(client: Client, *, volumes: bool) -> int:
         if is_terminal:
             sys.stderr.write("\r\x1b[K")
     code = talk.finish(answer.exit_code, answer.lines)
-    await_end(client)
+    _await_end(client)
     return code
 
 
@@ -169,13 +171,21 @@ def stopping_text(stopping: list[object]) -> str:
     return f"stopping… {shown}".rstrip()
 
 
-def await_end(client: Client) -> None:
-    """Until the controller has closed the connection: then its socket is gone too."""
+def _await_end(client: Client) -> None:
+    """Until the controller has closed the connection, when its socket is gone too, and has ended."""
+    from devstack.keeper import processes
+
+    controller = processes.look(client.peer_pid)
     try:
         while True:
             client.wait()
     except Lost:
         client.close()
+    deadline = time.monotonic() + EXIT_SECONDS
+    while controller is not None and processes.is_running(controller.identity):
+        if time.monotonic() > deadline:
+            return  # nothing of the stack's is left in it
+        time.sleep(0.002)  # not our child: nothing to wait for
 
 
 def _end_all(places: Places, hung: int) -> None:

@@ -231,6 +231,12 @@ class TestARunningStack:
         assert stack.service("api")["overridden"] is False
         assert stack.devstack("scale", "apy=2", code=2).err.startswith("there is no service 'apy'")
 
+    def test_down_returns_when_the_controller_has_ended(self, stack: StackUnderTest) -> None:
+        stack.up()
+        pid = stack.controller_pid
+        stack.devstack("down")
+        assert not is_alive(pid)
+
     def test_stop_start_restart(self, stack: StackUnderTest) -> None:
         stack.up()
         before = stack.pids("worker")
