@@ -231,12 +231,6 @@ class TestARunningStack:
         assert stack.service("api")["overridden"] is False
         assert stack.devstack("scale", "apy=2", code=2).err.startswith("there is no service 'apy'")
 
-    def test_down_returns_when_the_controller_has_ended(self, stack: StackUnderTest) -> None:
-        stack.up()
-        pid = stack.controller_pid
-        stack.devstack("down")
-        assert not is_alive(pid)
-
     def test_stop_start_restart(self, stack: StackUnderTest) -> None:
         stack.up()
         before = stack.pids("worker")
@@ -316,6 +310,12 @@ class TestARunningStack:
 
 
 class TestDown:
+    def test_it_returns_when_the_controller_has_ended(self, stack: StackUnderTest) -> None:
+        stack.up()
+        pid = stack.controller_pid
+        stack.devstack("down")
+        assert not is_alive(pid)
+
     def test_it_asks_before_it_removes_data_and_lists_it(self, stack: StackUnderTest) -> None:
         stack.up()
         data = stack.folder / ".devstack" / "data" / "orders-db"
