@@ -54,7 +54,10 @@ class RunningStep(Protocol):
     def pid(self) -> int: ...
 
     async def stop(self, signal: int, grace_seconds: float = 10.0) -> StepResult:
-        """Ask it to end with `signal`, kill it after the grace, and wait for the end."""
+        """Ask it to end with `signal`, kill it after the grace, and wait for the end.
+
+        Asked again meanwhile, it gets the signal again and the grace begins anew.
+        """
         ...
 
     async def wait(self) -> StepResult:

@@ -9,13 +9,16 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from devstack.engines.base import CannotPrepare, NotReady
-from devstack.steps import RunAs, StepResult, StepRunner
+from devstack.steps import RunAs, RunningStep, StepResult, StepRunner
 
 LONGEST_SOCKET_PATH = 107
 
 _START_SECONDS = 60.0
 _ASK_EVERY_SECONDS = 0.02
 _STOP_SECONDS = 60.0
+
+ASK_AGAIN_SECONDS = 5.0
+"""A server that has not ended by then is sent its signal once more, see `_stop`."""
 
 
 @contextlib.contextmanager
@@ -50,13 +53,32 @@ async def temporary_server(
         await _until_ready(ended, ask, title)
         yield
     finally:
-        result = await server.stop(stop_signal, _STOP_SECONDS)
+        result = await _stop(server, stop_signal)
         ended.cancel()
         await asyncio.wait({ended})
     if result.code != 0:
         raise CannotPrepare(
             f"cannot {title}: the server did not end cleanly (code {result.code})\n{_tail(result)}"
         )
+
+
+async def _stop(server: RunningStep, stop_signal: signal.Signals) -> StepResult:
+    """Ask it to end, and again where that had no effect.
+
+    The stand-in for MongoDB is a Python program whose main thread begins to wait without limit
+    right after it listens. Python runs a handler in the main thread "between" two instructions: a
+    signal that comes just before the wait is noted and waits for the next one (Python's `signal`,
+    "Execution of Python signal handlers").
+    """
+    asked = asyncio.ensure_future(server.stop(stop_signal, _STOP_SECONDS))
+    try:
+        done, _ = await asyncio.wait({asked}, timeout=ASK_AGAIN_SECONDS)
+        if not done:
+            await server.stop(stop_signal, _STOP_SECONDS)
+        return await asked
+    finally:
+        asked.cancel()
+        await asyncio.wait({asked})
 
 
 async def _until_ready(

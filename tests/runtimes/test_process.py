@@ -30,6 +30,7 @@ from devstack.engine.assembly import Engine
 from devstack.engine.operations import ProbeTarget
 from devstack.engine.probes.prober import ReplicaProber
 from devstack.engine.world import ProcessWorld
+from devstack.engines import temporary
 from devstack.engines.base import CannotPrepare, NotReady
 from devstack.engines.temporary import temporary_server
 from devstack.keeper.answers import LeftBehind, LogProblem
@@ -445,6 +446,36 @@ def test_a_helper_server_that_dies_while_it_is_set_up_is_told_in_its_own_words(
             helper = await steps.start(refuses, title="serve")
             assert (await helper.wait()).code == 3
             assert (await helper.stop(signal.SIGTERM)).code == 3
+
+    asyncio.run(scenario())
+
+
+def test_a_helper_server_that_missed_its_signal_is_asked_again(
+    tmp_path: Path, places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(temporary, "ASK_AGAIN_SECONDS", 0.1)
+    misses_one = (
+        "asked() { if [ -e asked ]; then exit 0; fi; : > asked; }; "
+        "trap asked TERM; : > ready; while :; do sleep 0.02; done"
+    )
+
+    def ask() -> None:
+        if not (tmp_path / "ready").exists():
+            raise NotReady("it has no trap yet")
+
+    async def scenario() -> None:
+        async with bench(tmp_path, places) as found:
+            async with temporary_server(
+                found.engine.runtime.steps("db", REVISION),
+                ["sh", "-c", misses_one],
+                title="set up db",
+                ask=ask,
+                stop_signal=signal.SIGTERM,
+                env={},
+                cwd=tmp_path,
+            ):
+                assert not (tmp_path / "asked").exists()
+            assert (tmp_path / "asked").exists()
 
     asyncio.run(scenario())
 
