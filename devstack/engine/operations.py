@@ -144,7 +144,7 @@ class Operations:
         if prober is not None:
             prober.forget(end.replica)
         for daemon in end.left_behind:
-            post(e.ReplicaWarned(end.replica, f"left {daemon} behind, which was killed"))
+            post(e.ReplicaWarned(end.replica, f"left {daemon} behind, which was ended"))
         end = self.on_end(end)
         post(e.ReplicaExited(end.replica, end.exit, jitter=self.jitter(), is_loss=end.is_loss))
 

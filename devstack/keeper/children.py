@@ -1,11 +1,13 @@
 """What runs in the keeper: starting, stopping, exits, and what processes leave behind.
 
     spawned ──exec──▶ running ──exit──▶ leaving ──▶ gone
-                        │ stop: signal, CONT, after the grace KILL of all that descends from it
+                        │ stop: signal, CONT, after the grace KILL of all that belongs to it
                         leaving: its output and its daemons have 2 s more, then they are killed
                         (what cannot be killed is told, left, and tried again as the run ends)
 
-An exit is told at once and kept until it is acknowledged. Whose daemon an orphan is, `roster` tells.
+The exit of a process that was not asked to end is told at once. That of one that was is told when
+all that belongs to it has ended, for which it has what is left of the grace: what comes next may
+want its port. An exit is kept until it is acknowledged. Whose an orphan is, `roster` tells.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from devstack.keeper.loop import ONCE, READ
 from devstack.keeper.notes import note
 from devstack.keeper.protocol import EXIT, LEFT_BEHIND, to_text
 from devstack.keeper.roster import Child, Roster
+from devstack.keeper.shells import behind_shells
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
     from devstack.keeper.loop import Loop
     from devstack.keeper.output import Drains
+    from devstack.keeper.processes import Process
 
     Message = dict[str, object]
 
@@ -68,10 +72,11 @@ class Children:
     # -- asking
 
     def running(self) -> list[Child]:
-        return list(self._roster.by_pid.values())
+        """Those whose exit was not told: one that is asked to end runs until all of it has ended."""
+        return [child for child in self._roster.by_key.values() if not child.is_told]
 
     def find(self, key: str) -> Child | None:
-        """The running process with this key; None when it ended, which its asker will hear.
+        """The main process with this key; None when it ended, which its asker will hear.
 
         Raises `Refused` for a key that nobody knows.
         """
@@ -180,17 +185,16 @@ class Children:
             self._send(child, number)
 
     def stop(self, key: str, number: int, grace_seconds: float) -> None:
-        """Ask a process to end, and end it after its grace."""
-        child = self.find(key)
-        if child is None:
+        """Ask a process to end, and end all that belongs to it after its grace."""
+        self.find(key)
+        child = self._roster.by_key.get(key)
+        if child is None or child.is_told:
             return
-        child.stopping = True
         if child.stop_timer is not None:
             child.stop_timer.cancel()
         # first: what may not be asked is killed all the same, as far as it may be
         child.stop_timer = self._loop.after(grace_seconds, lambda: self._kill(child))
-        self._send(child, number)
-        self._send(child, signal.SIGCONT)
+        self._ask(child, number)
 
     def kill(self, key: str) -> None:
         """End a process and all that descends from it, now; also what an ended one left behind."""
@@ -208,17 +212,41 @@ class Children:
     def ask_all_to_end(self) -> None:
         """TERM to everything, daemons included."""
         for child in list(self._roster.by_key.values()):
-            child.stopping = True
-            if child.exit is None:
-                try:
-                    self._send(child, signal.SIGTERM)
-                    self._send(child, signal.SIGCONT)
-                except Refused as refusal:
-                    note(str(refusal))  # and the others are asked
-            self._ask_orphans_to_end(child)
+            try:
+                self._ask(child, signal.SIGTERM)
+            except Refused as refusal:
+                note(str(refusal))  # and the others are asked
+            self._ask_orphans(child)
+
+    def _ask(self, child: Child, number: int) -> None:
+        """Signal the main process and what stands behind it if it is a shell; what it leaves, later."""
+        child.stopping = True
+        child.stop_signal = number
+        child.asked.clear()
+        if child.exit is not None:
+            self._ask_orphans(child)
+            return
+        behind = behind_shells(child.pid, number)
+        # before them: a shell whose program ended would go on to the next
+        self._send(child, number)
+        self._send(child, signal.SIGCONT)
+        for process in behind:
+            self._ask_also(child, process)
+
+    def _ask_orphans(self, child: Child) -> None:
+        for orphan in self._roster.orphans_of(child):
+            if orphan.identity not in child.asked:
+                self._ask_also(child, orphan)
+
+    def _ask_also(self, child: Child, process: Process) -> None:
+        child.asked.add(process.identity)
+        is_lost = processes.ignores(process.pid, child.stop_signal)
+        processes.send(process, signal.SIGTERM if is_lost else child.stop_signal)
+        processes.send(process, signal.SIGCONT)
 
     def _kill(self, child: Child, again_seconds: float = AGAIN_SECONDS) -> None:
         child.stopping = True
+        child.stop_signal = signal.SIGKILL
         for orphan in self._roster.orphans_of(child):
             child.left[orphan.identity] = orphan
         _, refused = freeze_and_kill(lambda: self._roster.belongings(child))
@@ -235,7 +263,7 @@ class Children:
         child.stop_timer = self._loop.after(again_seconds, lambda: self._kill_again(child, longer))
 
     def _kill_again(self, child: Child, again_seconds: float) -> None:
-        if child.exit is None and self._roster.by_key.get(child.key) is child:
+        if self._roster.by_key.get(child.key) is child and not child.is_told:
             self._kill(child, again_seconds)
 
     def _send(self, child: Child, number: int) -> None:
@@ -254,7 +282,13 @@ class Children:
     # -- exits
 
     def reap(self) -> None:
-        """Take in every child that ended: ours with a report, adopted orphans silently."""
+        """Take in every child that ended: ours with a report, orphans silently."""
+        self._take_in()
+        for child in list(self._roster.by_key.values()):
+            if child.exit is not None and not child.is_told:
+                self._look_after(child)
+
+    def _take_in(self) -> None:
         while True:
             try:
                 ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -288,39 +322,53 @@ class Children:
             self._record_exit(child, None, None)
 
     def _record_exit(self, child: Child, code: int | None, number: int | None) -> None:
-        at = time.monotonic()
         del self._roster.by_pid[child.pid]
         if child.adopted >= 0:
             self._loop.forget(child.adopted)
             os.close(child.adopted)
-        if child.stop_timer is not None:
-            child.stop_timer.cancel()
-        for orphan in self._roster.orphans_of(child):
-            child.left[orphan.identity] = orphan
-        child.exit = self.exits[child.key] = {
+        child.exit = {
             "key": child.key,
             "group": child.group,
             "pid": child.pid,
             "start_time": child.start,
             "code": code,
             "signal": number,
-            "at": at,
-            "output": to_text(b"".join(output.captured() for output in child.outputs)),
-            "left_behind": [str(orphan) for orphan in child.left.values()],
+            "at": time.monotonic(),
             "meta": child.meta,
         }
-        self._tell({"event": EXIT, **child.exit})
+        for orphan in self._roster.orphans_of(child):
+            # what shares the session of one that is asked to end is asked as well, and no daemon
+            if not child.stopping or orphan.session != child.pid:
+                child.left[orphan.identity] = orphan
         if child.stopping:
-            self._ask_orphans_to_end(child)
+            self._look_after(child)
+        else:
+            self._leave(child)
+
+    def _look_after(self, child: Child) -> None:
+        """Go on with a process that was asked to end and whose main process has ended."""
+        self._ask_orphans(child)
+        if self._roster.orphans_of(child):
+            return  # the end of any of them leads here again
+        if not any(process.is_alive for process in self._roster.belongings(child)):
+            self._leave(child)
+
+    def _leave(self, child: Child) -> None:
+        self._tell_exit(child)
         if child.left or any(output.is_open for output in child.outputs):
             self._tidy_after(child, LEAVING_SECONDS)
         else:
             self._roster.forget(child)
 
-    def _ask_orphans_to_end(self, child: Child) -> None:
-        for orphan in self._roster.orphans_of(child):
-            processes.send(orphan, signal.SIGTERM)
-            processes.send(orphan, signal.SIGCONT)
+    def _tell_exit(self, child: Child) -> None:
+        assert child.exit is not None
+        if child.stop_timer is not None:
+            child.stop_timer.cancel()
+        child.exit["output"] = to_text(b"".join(output.captured() for output in child.outputs))
+        child.exit["left_behind"] = [str(process) for process in child.left.values()]
+        child.is_told = True
+        self.exits[child.key] = child.exit
+        self._tell({"event": EXIT, **child.exit})
 
     def _tidy_after(self, child: Child, seconds: float) -> None:
         self._loop.after(seconds, lambda: self._tidy(child, AGAIN_SECONDS, time.monotonic()))
@@ -339,6 +387,8 @@ class Children:
             return
         for output in child.outputs:
             self._drains.close(output)
+        if not child.is_told:
+            self._tell_exit(child)
         self._roster.forget(child)
         if child.tidying:
             left = [p for p in child.left.values() if processes.is_running(p.identity)]

@@ -152,6 +152,24 @@ def message_queue_limit_of(pid: int) -> int | None:
     return int(soft) if soft.isdigit() else None
 
 
+def catches(pid: int, number: int) -> bool:
+    """Whether a process has a handler for a signal."""
+    return _has_signal(pid, b"SigCgt:", number)
+
+
+def ignores(pid: int, number: int) -> bool:
+    """Whether a signal would be lost on a process."""
+    return _has_signal(pid, b"SigIgn:", number)
+
+
+def _has_signal(pid: int, field: bytes, number: int) -> bool:
+    """Whether a mask of /proc/PID/status has a signal; its lowest bit is signal 1 (proc(5))."""
+    for line in read_file(f"/proc/{pid}/status").splitlines():
+        if line.startswith(field):
+            return bool(int(line[len(field) :], 16) >> number - 1 & 1)
+    return False
+
+
 def send(process: Process, number: int) -> bool:
     """Signal exactly this process; False when it is gone. Never reaches a reused pid."""
     try:

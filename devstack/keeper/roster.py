@@ -32,8 +32,10 @@ class Child:
 
     __slots__ = (
         "adopted",
+        "asked",
         "exit",
         "group",
+        "is_told",
         "key",
         "left",
         "limit",
@@ -45,6 +47,7 @@ class Child:
         "serial",
         "start",
         "started_at",
+        "stop_signal",
         "stop_timer",
         "stopping",
         "tidying",
@@ -67,7 +70,13 @@ class Child:
         self.adopted = -1
         """Pidfd of a process that one of our children started."""
         self.exit: Message | None = None
+        """How its main process ended."""
+        self.is_told = False
+        """Whether the exit was: that of one that is stopped waits for all that belongs to it."""
         self.stopping = False
+        self.stop_signal = 0
+        self.asked: set[Identity] = set()
+        """What was sent the signal beside the main process."""
         self.stop_timer: Timer | None = None
         self.tidying = False
         self.left: dict[Identity, Process] = {}

@@ -6,6 +6,8 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
+
 from devstack.keeper import processes
 from devstack.keeper.answers import LeftBehind
 from devstack.keeper.places import Places
@@ -166,21 +168,136 @@ def test_a07_an_exit_is_told_while_a_grandchild_holds_the_pipe(
     asyncio.run(scenario())
 
 
-def test_a_shell_that_does_not_forward_still_lets_its_program_end_in_peace(
-    places: Places, tmp_path: Path
+SERVER = """
+trap 'echo asked; until [ -e {folder}/gate ]; do sleep 0.01; done; echo tidy; exit' {signal}
+echo up
+while :; do sleep 0.01; done
+"""
+
+
+def server_in(folder: Path, signal_name: str = "TERM") -> str:
+    """A command that says `up`, `asked` when it is to end, and `tidy` once there is a gate."""
+    script = folder / "server.sh"
+    script.write_text(SERVER.format(folder=folder, signal=signal_name))
+    return f"sh {script}"
+
+
+@pytest.mark.parametrize("command", ["{server}; true", "{server} & wait", "sh -c '{server}; true'"])
+def test_a_program_behind_a_shell_has_the_grace_and_the_end_is_told_when_it_has_ended(
+    places: Places, tmp_path: Path, command: str
 ) -> None:
-    """What is left when the main process obeyed gets the chance that the shell did not pass on."""
-    program = "trap 'echo tidy; exit' TERM; echo up; while :; do sleep 0.01; done"
-    (tmp_path / "server.sh").write_text(program)
+    program = command.format(server=server_in(tmp_path))
 
     async def scenario() -> None:
         async with running_keeper(places) as keeper:
             log = LogTarget(str(tmp_path), "a")
-            await keeper.spawn(spec("a", "sh", "-c", f"sh {tmp_path}/server.sh & wait", log=log))
+            await keeper.spawn(spec("a", "sh", "-c", program, log=log))
             await eventually_async(lambda: (tmp_path / "a.log").read_bytes() == b"up\n")
-            await keeper.stop("a", signal.SIGTERM, 10)
+            await keeper.stop("a", signal.SIGTERM, 60)
+            await eventually_async(lambda: (tmp_path / "a.log").read_bytes() == b"up\nasked\n")
+            (process,) = (await keeper.list()).processes
+            await eventually_async(lambda: not is_alive(process.pid))
+            assert [p.key for p in (await keeper.list()).processes] == ["a"]
+            assert keeper.exits.empty()
+            (tmp_path / "gate").touch()
+            ended = await exit_of(keeper, "a")
+            assert (await keeper.list()).processes == ()
+
+        assert ended.signal == signal.SIGTERM
+        assert ended.left_behind == ()
+        assert keeper.notices.empty()
+        assert (tmp_path / "a.log").read_bytes() == b"up\nasked\ntidy\n"
+
+    asyncio.run(scenario())
+
+
+def test_a_shell_does_not_keep_the_signal_that_is_meant_for_its_program(
+    places: Places, tmp_path: Path
+) -> None:
+    """A shell that waits for its program takes INT when that has ended, and hands it to nobody."""
+    server = server_in(tmp_path, "INT")
+    (tmp_path / "gate").touch()
+
+    async def scenario() -> None:
+        async with running_keeper(places) as keeper:
+            log = LogTarget(str(tmp_path), "a")
+            await keeper.spawn(spec("a", "sh", "-c", f"{server}; true", log=log))
+            await eventually_async(lambda: (tmp_path / "a.log").read_bytes() == b"up\n")
+            await keeper.stop("a", signal.SIGINT, 60)
             await exit_of(keeper, "a")
-            await eventually_async(lambda: (tmp_path / "a.log").read_bytes() == b"up\ntidy\n")
+
+        assert (tmp_path / "a.log").read_bytes() == b"up\nasked\ntidy\n"
+
+    asyncio.run(scenario())
+
+
+def test_what_is_deaf_behind_a_shell_is_killed_after_the_grace_and_named(
+    places: Places, tmp_path: Path
+) -> None:
+    server = server_in(tmp_path)  # without a gate
+
+    async def scenario() -> None:
+        async with running_keeper(places) as keeper:
+            log = LogTarget(str(tmp_path), "a")
+            await keeper.spawn(spec("a", "sh", "-c", f"{server}; true", log=log))
+            await eventually_async(lambda: (tmp_path / "a.log").read_bytes() == b"up\n")
+            asked = time.monotonic()
+            await keeper.stop("a", signal.SIGTERM, 0.3)
+            ended = await exit_of(keeper, "a")
+            passed = time.monotonic() - asked
+
+        assert any(name.startswith("sh[") for name in ended.left_behind)
+        assert 0.3 <= passed < 5
+        assert (tmp_path / "a.log").read_bytes() == b"up\nasked\n"
+
+    asyncio.run(scenario())
+
+
+def test_a_shell_with_a_trap_of_its_own_is_asked_alone(places: Places, tmp_path: Path) -> None:
+    server = server_in(tmp_path)
+    (tmp_path / "gate").touch()
+    program = f"trap 'echo mine; kill $!; wait $!; exit 3' TERM; {server} & wait"
+
+    async def scenario() -> None:
+        async with running_keeper(places) as keeper:
+            log = LogTarget(str(tmp_path), "a")
+            await keeper.spawn(spec("a", "sh", "-c", program, log=log))
+            await eventually_async(lambda: (tmp_path / "a.log").read_bytes() == b"up\n")
+            await keeper.stop("a", signal.SIGTERM, 60)
+            ended = await exit_of(keeper, "a")
+
+        assert ended.code == 3
+        assert (tmp_path / "a.log").read_bytes() == b"up\nmine\nasked\ntidy\n"
+
+    asyncio.run(scenario())
+
+
+def test_children_of_what_is_no_shell_are_asked_when_it_left_them(
+    places: Places, tmp_path: Path
+) -> None:
+    """A server ends its workers itself; told by somebody else they would end too early."""
+    server = server_in(tmp_path)
+    (tmp_path / "gate").touch()
+    program = (
+        "import os, signal, subprocess, sys, time\n"
+        "def end(*_):\n"
+        "    os.write(1, b'mine\\n')\n"
+        "    os._exit(0)\n"
+        "signal.signal(signal.SIGTERM, end)\n"
+        "subprocess.Popen(sys.argv[1].split())\n"
+        "while True: time.sleep(1000)\n"
+    )
+
+    async def scenario() -> None:
+        async with running_keeper(places) as keeper:
+            log = LogTarget(str(tmp_path), "a")
+            await keeper.spawn(spec("a", PYTHON, "-c", program, server, log=log))
+            await eventually_async(lambda: (tmp_path / "a.log").read_bytes() == b"up\n")
+            await keeper.stop("a", signal.SIGTERM, 60)
+            ended = await exit_of(keeper, "a")
+
+        assert ended.code == 0
+        assert (tmp_path / "a.log").read_bytes() == b"up\nmine\nasked\ntidy\n"
 
     asyncio.run(scenario())
 
