@@ -17,7 +17,7 @@ _START_SECONDS = 60.0
 _ASK_EVERY_SECONDS = 0.02
 _STOP_SECONDS = 60.0
 
-ASK_AGAIN_SECONDS = 5.0
+ASK_AGAIN_SECONDS = 10.0
 """A server that has not ended by then is sent its signal once more, see `_stop`."""
 
 

@@ -26,6 +26,17 @@ _USERS_OWN = ("CGO_ENABLED", "GOFLAGS", "GOOS", "GOARCH", "GOEXPERIMENT", "GOWOR
 _USERS_TOOLCHAIN = "PATH"
 _BUILD_NICE = 5
 _MOST_BUILDS = 3
+_MOST_FETCHES = 3
+_CUT_OFF = (
+    "unexpected EOF",
+    "connection reset by peer",
+    "i/o timeout",
+    "TLS handshake timeout",
+    "stream error",
+    "502 Bad Gateway",
+    "503 Service Unavailable",
+    "504 Gateway Timeout",
+)
 
 
 class GoPack:
@@ -124,16 +135,30 @@ class GoPack:
             argv = [str(go.binaries["go"]), "build", *_BUILD_FLAGS]
             argv += ["-o", str(made / binary.name), target]
             try:
-                await steps.run(
-                    argv,
-                    title=f"build {request.service}",
-                    env=_environment(go, request),
-                    cwd=module.root,
-                    nice=_BUILD_NICE,
-                )
+                await _build(argv, request, go, module, steps)
             except StepFailed as failed:
                 raise _explain(failed, request, module) from failed
             publish(made, binary.parent)
+
+
+async def _build(
+    argv: list[str], request: PrepareRequest, go: Toolchain, module: Module, steps: StepRunner
+) -> None:
+    """The go command gives up on a module whose transfer was cut off (golang/go#28194)."""
+    for further in reversed(range(_MOST_FETCHES)):
+        try:
+            await steps.run(
+                argv,
+                title=f"build {request.service}",
+                env=_environment(go, request),
+                cwd=module.root,
+                nice=_BUILD_NICE,
+            )
+        except StepFailed as failed:
+            if not further or not any(text in failed.tail for text in _CUT_OFF):
+                raise
+        else:
+            return
 
 
 def _explain(failed: StepFailed, request: PrepareRequest, module: Module) -> CannotPrepare:

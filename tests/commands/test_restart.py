@@ -13,7 +13,7 @@ services:
   alpha:
     command: [PYTHON, alpha.py]
     ready: {http: /healthz}
-    start_timeout: 8s
+    start_timeout: 20s
 """
     )
     stack.up()
@@ -28,7 +28,7 @@ services:
         service = stack.service("alpha")
         why = stack.devstack("why", "alpha").out
 
-    reason = "not ready within 8 s: answered 500 Internal Server Error"
+    reason = "not ready within 20 s: answered 500 Internal Server Error"
     assert reason in failed.err, failed.text
     assert "alpha" in failed.err
     assert [answered] == before

@@ -196,6 +196,7 @@ def test_f02_replicas_bounced_one_after_the_other_fail_no_request(doors: StackUn
         for pid in doors.pids("web"):
             os.kill(pid, signal.SIGKILL)
             eventually(partial(is_replaced, doors, pid), 30)
+            doors.up()  # returns when the routes to the new one are in force
     finally:
         caller.done.set()
         thread.join()

@@ -17,6 +17,7 @@ from typing import Literal
 
 REPOSITORY = Path(__file__).parents[2]
 SUITE = "bookworm"
+TREE_SECONDS = 900
 INCLUDED = "python3,ca-certificates,git"
 
 NEWCOMER = 1000
@@ -58,6 +59,7 @@ def make_tree(folder: Path) -> Path:
         capture_output=True,
         text=True,
         check=False,
+        timeout=TREE_SECONDS,
     )
     if done.returncode != 0:
         raise TreeRefused(f"mmdebstrap ended with {done.returncode}: {done.stderr[-2000:]}")

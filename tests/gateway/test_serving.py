@@ -21,6 +21,7 @@ from tests.gateway.parts import (
     replicas,
 )
 from tests.gateway.running import Nginx, RunningGateway, Shop, running, table
+from tests.support.processes import eventually_async
 
 
 async def logged(gateway: RunningGateway, count: int) -> dict[str, dict[str, str]]:
@@ -409,6 +410,8 @@ def test_the_time_out_of_a_route_holds_and_is_not_doubled_by_a_retry(
             running(nginx, tmp_path, table(orders=both), shop=shop) as gateway,
         ):
             assert await gateway.get("/short") == (504, "orders did not answer in time\n")
+            # the replica runs on this loop too, and may hear of it after the time-out
+            await eventually_async(lambda: any(each.seen for each in both))
             assert sum(len(each.seen) for each in both) == 1
             for each in both:
                 each.delay_seconds = 1.0

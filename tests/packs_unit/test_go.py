@@ -1,9 +1,14 @@
 """Go: which program is meant, what the binary is named after, what a failing build says."""
 
 import asyncio
+import http.server
+import io
 import os
 import subprocess
-from collections.abc import Mapping
+import threading
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +18,7 @@ from devstack.packs.digest import source_digest
 from devstack.packs.go import GoPack
 from devstack.packs.go_mains import choose_main, find_mains, find_module
 from tests.packs_unit.bench import Bench, FoundTool, MakeTree, PathTools, Run
+from tests.support.steps import SubprocessSteps
 
 MODULE = "module example.test/shop\n\ngo 1.22\n"
 MAIN = "package main\n\nfunc main() {}\n"
@@ -261,3 +267,70 @@ def test_the_users_go_settings_win_and_change_the_artifact(
     other = run(pack.prepare(bench.request(source, environment=environment), bench.steps))
 
     assert usual.digest != other.digest
+
+
+@contextmanager
+def module_proxy(cuts: int) -> Iterator[tuple[str, list[str]]]:
+    """Serves example.test/dep v1.0.0 (go.dev/ref/mod#goproxy-protocol); the first transfers end early."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as made:
+        made.writestr("example.test/dep@v1.0.0/go.mod", "module example.test/dep\n")
+        made.writestr("example.test/dep@v1.0.0/dep.go", "package dep\n\nconst Word = 1\n")
+    files = {
+        "v1.0.0.info": b'{"Version": "v1.0.0"}',
+        "v1.0.0.mod": b"module example.test/dep\n",
+        "v1.0.0.zip": archive.getvalue(),
+    }
+    asked: list[str] = []
+
+    class Proxy(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            name = self.path.rpartition("/")[2]
+            asked.append(name)
+            content = files[name]
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            is_cut = name.endswith(".zip") and asked.count(name) <= cuts
+            self.wfile.write(content[:10] if is_cut else content)
+
+        def log_message(self, *_: object) -> None:
+            """It is not told."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", asked
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize(("cuts", "is_made"), [(2, True), (3, False)])
+def test_a_module_whose_transfer_was_cut_off_is_fetched_again_but_not_for_ever(
+    make_tree: MakeTree, bench: Bench, run: Run, tmp_path: Path, cuts: int, is_made: bool
+) -> None:
+    source = make_tree(
+        {
+            "go.mod": MODULE + "\nrequire example.test/dep v1.0.0\n",
+            "main.go": 'package main\n\nimport "example.test/dep"\n\nfunc main() { println(dep.Word) }\n',
+        }
+    )
+    pack = GoPack(bench.tools)
+    with module_proxy(cuts) as (url, asked):
+        environment = {
+            **bench.steps.environment,
+            "GOPROXY": url,
+            "GONOSUMDB": "example.test",
+            "GOFLAGS": "-mod=mod -modcacherw",
+            "GOMODCACHE": str(tmp_path / "modules"),
+        }
+        steps = SubprocessSteps(environment=environment)
+        preparing = pack.prepare(bench.request(source, environment=environment), steps)
+        if is_made:
+            assert run(preparing).command is not None
+        else:
+            with pytest.raises(CannotPrepare, match="unexpected EOF"):
+                run(preparing)
+        assert asked.count("v1.0.0.zip") == 3

@@ -15,6 +15,8 @@ import pytest
 from tests.commands.kit import ask, eventually
 from tests.support.stacks import StackUnderTest, copy_strangers, running
 
+READY_AGAIN_SECONDS = 90
+"""More than the minute in which what changed often is called flapping."""
 PARTS = ("ledger-db", "ledger", "rates", "ticker", "greeter", "gateway")
 
 
@@ -128,7 +130,7 @@ def test_a_killed_part_comes_back_and_the_chain_answers_again(
         pids = [r["pid"] for r in service["replicas"]]
         return service["state"] == "ready" and before["pid"] not in pids
 
-    eventually(is_back, f"{part} is back", 30)
+    eventually(is_back, f"{part} is back", READY_AGAIN_SECONDS)
     strangers.up()  # and the gateway knows it
     assert greeting(strangers, gateway) == "Good day, opening: 156.25 USD"
     assert ask(gateway, "/ledger/entries", account="after", cents=1)[0] == 201

@@ -64,10 +64,18 @@ class Server:
             return self.process.wait(DEADLINE_SECONDS)
 
     def kill(self) -> None:
-        """The server and all its children at once, as a kill loop does."""
+        """The server and all its children, as a kill loop does.
+
+        A PostgreSQL that is started again while a child of the killed one lives refuses to start;
+        each child has a session of its own.
+        """
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(DEADLINE_SECONDS)
+        for pid in processes_in(self.folder.path):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        assert_no_process_in(self.folder.path)
 
     def listeners(self) -> set[tuple[str, int]]:
         """Everything TCP that processes of the server listen on."""

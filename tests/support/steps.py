@@ -120,9 +120,11 @@ class SubprocessSteps:
                 env={**self.environment, **(env or {})},
                 start_new_session=True,
             )
-        except OSError as error:
+        except BaseException as error:  # cancelled too, while the program runs already
             output.close()
-            raise StepFailed(title, argv, error.strerror or str(error)) from error
+            if isinstance(error, OSError):
+                raise StepFailed(title, argv, error.strerror or str(error)) from error
+            raise
         finally:
             if source is not None:
                 source.close()
