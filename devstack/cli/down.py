@@ -75,8 +75,17 @@ def run(call: Call) -> int:
 
 
 def _forget_wishes(file: str) -> None:
-    with suppress(FileNotFoundError):
+    try:
         os.unlink(wishes_file(file))
+    except FileNotFoundError:
+        pass
+    except OSError as exc:
+        from devstack.api.ownership import write_hint
+        from devstack.core.blame import refusal
+
+        raise talk.Failed(
+            f"cannot forget what scale and stop asked for: {refusal(exc)}", write_hint(exc, file)
+        ) from exc
 
 
 def _named(stack_id: str) -> Places:

@@ -94,6 +94,23 @@ class TestWithoutAStack:
     def test_down_of_nothing_is_fine(self, stack: StackUnderTest) -> None:
         assert stack.devstack("down").err == "nothing was running\n"
 
+    def test_down_says_why_it_may_not_remove_what_another_user_made(
+        self, stack: StackUnderTest
+    ) -> None:
+        state = stack.folder / ".devstack" / "state"
+        state.mkdir(parents=True)
+        state.chmod(0)
+        if os.geteuid() == 0:
+            stack.prefix = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
+
+        refused = stack.devstack("down", code=1)
+
+        assert refused.err == (
+            f"cannot forget what scale and stop asked for: {state}/snapshot.json: Permission denied\n"
+            f"hint: devstack keeps data, logs and state in {state.parent}: that folder cannot be "
+            "written to\n"
+        )
+
     def test_without_a_stack_file_they_say_where_they_looked(
         self, stack: StackUnderTest, tmp_path: Path
     ) -> None:
