@@ -5,6 +5,7 @@ import gc
 import os
 import socket
 import struct
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from devstack.core.model import Check, TcpProbe
 from devstack.engine.probes.schedule import Role, Track
 from devstack.engine.probes.sockets import SocketProbe, http_request
+from tests.support.processes import PATIENCE_SECONDS
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -58,6 +60,14 @@ def answering(data: bytes, *, rest: float = 0.0) -> Handler:
         await reader.read()
 
     return handle
+
+
+async def closing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answers and closes first, as a server that was asked to does."""
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+    writer.close()
+    await writer.wait_closed()
 
 
 async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -144,6 +154,59 @@ def test_a_server_that_hangs_up_or_resets_is_told_as_such() -> None:
     assert reason.endswith(os.strerror(104))
 
 
+class Reading:
+    """A server of one connection, in a thread: it answers in two parts, the second after the result."""
+
+    def __init__(self, *, ends: bool, rest: bytes) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener.settimeout(PATIENCE_SECONDS)
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self._ends = ends
+        self._rest = rest
+        self.is_told = threading.Event()
+
+    def serve(self) -> str:
+        """What became of the second part, and of the connection then."""
+        with self._listener, self._listener.accept()[0] as connection:
+            connection.settimeout(PATIENCE_SECONDS)
+            connection.recv(4096)
+            connection.sendall(b"HTTP/1.1 200 OK\r\n\r\na")
+            assert self.is_told.wait(PATIENCE_SECONDS)
+            try:
+                connection.sendall(self._rest)
+            except ConnectionError:
+                return "reset while it wrote"
+            if self._ends:
+                connection.shutdown(socket.SHUT_WR)
+            try:
+                connection.recv(1)  # until the other side is gone
+            except ConnectionResetError:
+                return "closed afterwards"
+            return "closed by halves"
+
+    def answer(self, *, timeout: float = PATIENCE_SECONDS) -> str:
+        async def scenario() -> str:
+            serving = asyncio.create_task(asyncio.to_thread(self.serve))
+            assert await probe(self.address, http_request("/", "web"), timeout) == (True, "")
+            self.is_told.set()
+            return await serving
+
+        return asyncio.run(scenario())
+
+
+def test_the_status_line_tells_and_the_rest_is_read_before_the_connection_is_closed() -> None:
+    assert Reading(ends=True, rest=b"b").answer() == "closed afterwards"
+
+
+def test_an_answer_without_an_end_is_read_until_the_time_out() -> None:
+    assert Reading(ends=False, rest=b"b").answer(timeout=0.3) == "closed afterwards"
+
+
+def test_of_a_long_answer_no_more_is_read_than_kubelet_reads() -> None:
+    assert Reading(ends=False, rest=b"x" * 10 * 1024).answer() == "closed afterwards"
+    assert Reading(ends=False, rest=b"x" * 50_000_000).answer() == "reset while it wrote"
+
+
 def test_nothing_that_listens_is_told_with_the_address() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
@@ -182,11 +245,12 @@ def test_a_cancelled_probe_says_nothing_and_holds_no_socket() -> None:
     gc.collect()  # an unclosed socket is a ResourceWarning, which is an error here
 
 
-def test_b07_probes_leave_no_time_wait_sockets() -> None:
+@pytest.mark.parametrize("handler", [answering(b"HTTP/1.1 200 OK\r\n\r\n"), closing])
+def test_b07_probes_leave_no_time_wait_sockets(handler: Handler) -> None:
     """Kubelet's TestTCPPortExhaustion: each would eat an ephemeral port for a minute."""
 
     async def scenario() -> list[str]:
-        async with serving(answering(b"HTTP/1.1 200 OK\r\n\r\n")) as address:
+        async with serving(handler) as address:
             port = int(address.rpartition(":")[2])
             request = http_request("/", "web")
             for _ in range(10):

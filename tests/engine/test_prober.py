@@ -607,6 +607,19 @@ def test_b07_b08_at_most_one_probe_of_a_kind_is_in_flight() -> None:
     asyncio.run(scenario())
 
 
+def test_b07_answers_that_do_not_end_do_not_pile_up() -> None:
+    async def scenario() -> int:
+        page = Page({"/": 503})  # it keeps its connections, whatever the request says
+        async with page.serving() as address, probing(Scripted()) as probes:
+            probes.watch(Check(HttpProbe("/"), timeout_seconds=60.0), address)
+            await eventually_async(lambda: len(page.asked) > 15)
+            return page.most_open
+
+    assert (
+        asyncio.run(scenario()) <= 7
+    )  # five are read, one is asked, one that was left is just closed
+
+
 def test_b07_a_probe_that_hangs_fails_at_its_time_out() -> None:
     async def scenario() -> None:
         page = Page(silent=True)

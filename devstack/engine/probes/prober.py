@@ -39,6 +39,8 @@ from devstack.engine.probes.sockets import SocketProbe, http_request
 
 _BATCH_SECONDS = 0.005
 """Probes due within this are started together."""
+_MOST_UNREAD = 5
+"""Answers of one replica that are still read: as many as one that starts is asked within a second."""
 
 
 class ProbeWorld(Protocol):
@@ -88,6 +90,13 @@ class _Watch:
     @property
     def name(self) -> str:
         return self.target.service.name
+
+    def make_room(self) -> None:
+        """For one more connection: a server that does not end its answers is left with a few."""
+        unread = [probe for probe in self.sockets if probe.is_unread]
+        for oldest in unread[: max(0, len(unread) - _MOST_UNREAD + 1)]:
+            oldest.cancel()
+        self.sockets = [probe for probe in self.sockets if probe.is_open]
 
 
 class ReplicaProber:
@@ -275,16 +284,17 @@ class ReplicaProber:
             return
 
         def done(passed: bool, reason: str) -> None:
-            watch.sockets.remove(probe)
             if not passed and reason.startswith("nothing listens"):
                 self._spawn(watch, self._explain_silence(watch, track, name, reason))
             else:
                 self._result(watch, track, passed, reason)
 
-        probe = SocketProbe(
-            asyncio.get_running_loop(), address, request, track.check.timeout_seconds, done
+        watch.make_room()
+        watch.sockets.append(
+            SocketProbe(
+                asyncio.get_running_loop(), address, request, track.check.timeout_seconds, done
+            )
         )
-        watch.sockets.append(probe)
 
     def _ask_listeners(self, watch: _Watch, track: Track) -> None:
         """Cheap first: does anything listen at all; is it the socket that was found before."""

@@ -3,6 +3,9 @@
 No stream objects and no task for each probe: a hundred probes a second cost 2 % of a core this way and
 7-9 % with asyncio's streams. Connections are closed with linger 0, so that many probes leave no
 TIME_WAIT sockets that would eat ephemeral ports.
+
+An HTTP answer is judged by its status line, at once; what follows is read and dropped, since a server
+whose connection is reset while it writes logs an error.
 """
 
 import asyncio
@@ -17,10 +20,15 @@ Result = Callable[[bool, str], None]
 
 _LINGER_ZERO = struct.pack("ii", 1, 0)
 _LONGEST_STATUS_LINE = 512
+_MOST_BYTES = 10 * 1024
+"""Of an answer; kubelet reads as much of a body (pkg/probe/http/http.go: maxRespBodyLength)."""
 
 
 class SocketProbe:
-    """One connection attempt, and for HTTP one request; calls `done` exactly once unless cancelled."""
+    """One connection attempt, and for HTTP one request; calls `done` exactly once unless cancelled.
+
+    Until its time-out it may go on reading an answer that was judged: then it `is_unread`.
+    """
 
     def __init__(
         self,
@@ -35,6 +43,7 @@ class SocketProbe:
         self._address = address
         self._done: Result | None = done
         self._answer = b""
+        self._bytes_read = 0
         host, _, port = address.rpartition(":")
         is_v6 = host.startswith("[")
         self._socket = socket.socket(
@@ -48,6 +57,15 @@ class SocketProbe:
         else:
             # told later, so that the caller never hears before it holds the probe
             loop.call_soon(self._finish, False, _text(code, address))
+
+    @property
+    def is_open(self) -> bool:
+        return self._socket.fileno() >= 0
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether the result is known and only the rest of the answer is read."""
+        return self.is_open and self._done is None
 
     def cancel(self) -> None:
         """Close without a result."""
@@ -71,30 +89,36 @@ class SocketProbe:
 
     def _readable(self) -> None:
         try:
-            data = self._socket.recv(4096)
+            data = self._socket.recv(_MOST_BYTES)
         except BlockingIOError:
             return
         except OSError as error:
             self._finish(False, _text(error.errno or 0, self._address))
             return
-        self._answer += data
-        line, newline, _ = self._answer.partition(b"\n")
-        if not newline and data and len(self._answer) < _LONGEST_STATUS_LINE:
-            return
-        self._finish(*_judge(line))
+        self._bytes_read += len(data)
+        if self._done is not None:
+            self._answer += data
+            line, newline, _ = self._answer.partition(b"\n")
+            if newline or not data or len(self._answer) >= _LONGEST_STATUS_LINE:
+                self._tell(*_judge(line))
+        if not data or self._bytes_read >= _MOST_BYTES:
+            self._close()
 
     def _late(self, seconds: float) -> None:
         self._finish(False, f"no answer within {seconds:g} s")
 
     def _finish(self, passed: bool, reason: str) -> None:
-        done, self._done = self._done, None
         self._close()
+        self._tell(passed, reason)
+
+    def _tell(self, passed: bool, reason: str) -> None:
+        done, self._done = self._done, None
         if done is not None:
             done(passed, reason)
 
     def _close(self) -> None:
         self._timer.cancel()
-        if self._socket.fileno() >= 0:
+        if self.is_open:
             self._loop.remove_writer(self._socket.fileno())
             self._loop.remove_reader(self._socket.fileno())
             self._socket.close()
