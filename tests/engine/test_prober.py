@@ -493,16 +493,22 @@ def test_a_replica_on_ipv6_alone_gets_ready_under_its_literal_address() -> None:
     asyncio.run(scenario())
 
 
-def test_whoever_listens_beyond_loopback_is_warned_of_once() -> None:
-    async def scenario() -> None:
-        with foreign("0.0.0.0") as (pid, port):
-            async with probing(Scripted(own={pid})) as all_:
+def test_whoever_listens_beyond_loopback_is_warned_of_in_the_same_words_each_time() -> None:
+    async def scenario() -> str:
+        with foreign("0.0.0.0") as (pid, port), foreign("0.0.0.0") as (other, _):
+            async with probing(Scripted(own={pid, other})) as all_:
                 all_.watch(check(TcpProbe()), f"127.0.0.1:{port}")
                 await all_.ready()
                 (told,) = all_.of(ReplicaWarned)
-                assert f"0.0.0.0:{port}" in told.message
+                return told.message
 
-    asyncio.run(scenario())
+    once, again = asyncio.run(scenario()), asyncio.run(scenario())
+
+    assert once == again
+    assert once == (
+        "web listens on 0.0.0.0: other machines may reach it; "
+        'set HOST: "${self.host}" in its environment and listen on $HOST'
+    )
 
 
 def test_a_worker_is_ready_when_it_has_lived_long_enough() -> None:

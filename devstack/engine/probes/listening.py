@@ -64,10 +64,9 @@ def elsewhere(
     if not others:
         return ""
     other = min(others, key=lambda each: each.port)
-    where = f"[{other.address}]" if ":" in other.address else other.address
     setting = "port" if len(service.endpoints) == 1 else endpoint
     fix = f"set {setting}: {{fixed: {other.port}}}"
-    listens = f"{service.name} listens on {where}:{other.port}"
+    listens = f"{service.name} listens on {_bracketed(other.address)}:{other.port}"
     if any(each.fixed and each.name == endpoint for each in service.endpoints):
         return f"{listens}, not on its fixed port {ports[endpoint]}: {fix}"
     variable = port_variable(service, endpoint)
@@ -85,6 +84,15 @@ def beyond_loopback(own: Collection[int]) -> list[Listener]:
     ]
 
 
+def exposure(service: str, exposed: Collection[Listener]) -> str:
+    """What to say of such listeners: the same for each replica, so that it is told once, without ports."""
+    where = " and ".join(sorted({_bracketed(each.address) for each in exposed}))
+    return (
+        f"{service} listens on {where}: other machines may reach it; "
+        'set HOST: "${self.host}" in its environment and listen on $HOST'
+    )
+
+
 def _best(found: list[Listener], host: str) -> Listener | None:
     """The listener that answers at `host`, else one on the other loopback."""
     for each in found:
@@ -95,4 +103,9 @@ def _best(found: list[Listener], host: str) -> Listener | None:
 
 def _literal(listener: Listener, host: str, port: int) -> str:
     address = host if listener.hinders(host) else listener.address
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    return f"{_bracketed(address)}:{port}"
+
+
+def _bracketed(address: str) -> str:
+    """As it stands before a port."""
+    return f"[{address}]" if ":" in address else address

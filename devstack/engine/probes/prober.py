@@ -29,6 +29,7 @@ from devstack.engine.operations import Post, ProbeTarget
 from devstack.engine.probes.listening import (
     beyond_loopback,
     elsewhere,
+    exposure,
     is_listened_on,
     look,
     somebody_listens,
@@ -362,14 +363,8 @@ class ReplicaProber:
             return
         watch.inspected = True
         own = await self._world.own_pids(watch.target.replica)
-        for listener in beyond_loopback(own):
-            watch.post(
-                ReplicaWarned(
-                    watch.target.replica,
-                    f"{watch.name} listens on {listener.address}:{listener.port}: other machines "
-                    "may reach it",
-                )
-            )
+        if exposed := beyond_loopback(own):
+            watch.post(ReplicaWarned(watch.target.replica, exposure(watch.name, exposed)))
         self._result(watch, track, True, "")
 
     async def _run(self, watch: _Watch, track: Track, command: Command, timeout: float) -> None:
