@@ -259,6 +259,25 @@ def test_a_service_that_does_not_say_how_it_starts_cannot_be_prepared(
     asyncio.run(scenario())
 
 
+def test_what_cannot_be_prepared_is_told_with_what_to_do_when_it_is_mended(
+    tmp_path: Path, places: Places
+) -> None:
+    source = tmp_path / "web"
+    source.mkdir()
+    (source / "app.py").write_text("app = (\n")
+    web = replace(service("web"), program=SourceProgram(str(source)))
+
+    async def scenario() -> None:
+        async with bench(tmp_path, places, web) as found:
+            with pytest.raises(PrepareFailed) as failed:
+                await found.engine.runtime.prepare(web, REVISION)
+            told, hint = str(failed.value).splitlines()
+            assert told.startswith("cannot start web: app.py:1: SyntaxError")
+            assert hint == "hint: correct that line; then: devstack up -d"
+
+    asyncio.run(scenario())
+
+
 def test_a_disk_that_takes_nothing_is_a_failure_that_names_the_path(
     tmp_path: Path, places: Places
 ) -> None:

@@ -68,10 +68,8 @@ class SourcePrograms:
         except StepFailed as error:
             raise PrepareFailed(str(error)) from error
         if prepared.command is None and program.command is None:
-            raise PrepareFailed(
-                f"cannot start {service.name}: the source does not say how\n"
-                "hint: write `command:` in the stack file"
-            )
+            message = f"cannot start {service.name}: the source does not say how"
+            raise PrepareFailed(_with_hint(message, "write `command:` in the stack file"))
         self._prepared[service.name, revision] = prepared
         self._write(service.name, revision, prepared)
         return Artifact(
@@ -318,7 +316,8 @@ def _fill(command: Command, ports: Mapping[str, int], stop: Stop) -> tuple[str, 
 
 
 def _with_hint(message: str, hint: str) -> str:
-    return f"{message}\nhint: {hint}" if hint else message
+    """What to mend, and what to do then, be it the source or the stack file: neither is watched."""
+    return f"{message}\nhint: {hint or 'mend that'}; then: devstack up -d"
 
 
 def _to_json(prepared: Prepared) -> dict[str, object]:
