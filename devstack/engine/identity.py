@@ -9,8 +9,9 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -19,6 +20,7 @@ from devstack.core.policy import MOST_ADDRESSES, PORTS_PER_SLOT
 
 FIRST_PORT, LAST_PORT = 10240, 32767
 """Outside the ephemeral range as systems have it (32768-60999), above what people dial by habit."""
+PORTS = LAST_PORT - FIRST_PORT + 1
 BLOCK = 512
 HOSTS = range(2, 2 + MOST_ADDRESSES)
 """Last numbers of the addresses that services of a stack get."""
@@ -57,6 +59,8 @@ class Identity:
     """Ports of other running stacks; not kept, and known since the start of the run."""
     saved: str = field(default="", repr=False, compare=False)
     """What was written last."""
+    _untried: Iterator[int] | None = field(default=None, init=False, repr=False, compare=False)
+    """What is left of the ports that slots may have; None: to be found anew."""
 
     @property
     def numbers(self) -> frozenset[int]:
@@ -65,7 +69,14 @@ class Identity:
         return frozenset(slots | set(self.dialled.values()))
 
     def keep_apart(self, others: Collection["Identity"]) -> None:
-        """Take none of the ports that other running stacks have, and new ones from no block of theirs."""
+        """As a run begins: none of the ports that other running stacks have, and no block of theirs.
+
+        Where ports would run out all slots get new ones: of a service that was scaled down, those that
+        are no longer there had theirs still.
+        """
+        if len(self.numbers) > PORTS // 2:
+            self.ports.clear()
+        self._untried = None
         self.of_others = frozenset(port for other in others for port in other.numbers)
         theirs = {other.first_port for other in others}
         if self.first_port in theirs:
@@ -80,7 +91,9 @@ class Identity:
         return f"{self.network}.{self.hosts[service]}"
 
     def make_room(self, services: Collection[str]) -> None:
-        """Forget the addresses of services that are no longer there, where they would run out."""
+        """Forget ports of services that are no longer there, and addresses where they would run out."""
+        self.ports = {k: ports for k, ports in self.ports.items() if _service(k) in services}
+        self._untried = None
         if len(self.hosts.keys() | set(services)) > len(HOSTS):
             self.hosts = {name: n for name, n in self.hosts.items() if name in services}
 
@@ -91,14 +104,22 @@ class Identity:
         return self.passwords[service]
 
     def slot_ports(self, key: str, avoid: frozenset[int]) -> tuple[int, ...]:
-        """The ports of a slot, none of them equal to a number that somebody dials."""
+        """The ports of a slot, none of them equal to a number that somebody dials; none when all are taken."""
         known = self.ports.get(key, [])
-        if len(known) == PORTS_PER_SLOT and not (avoid | self.of_others).intersection(known):
+        is_kept = avoid.isdisjoint(known) and self.of_others.isdisjoint(known)
+        if len(known) == PORTS_PER_SLOT and is_kept:
             return tuple(known)
-        taken = self.numbers | self.of_others | avoid
-        fresh = [p for p in self._candidates() if p not in taken]
-        self.ports[key] = fresh[:PORTS_PER_SLOT]
-        return tuple(self.ports[key])
+        if self._untried is None:
+            taken = self.numbers | self.of_others
+            # the last block is left for `dialled_port`, which chooses from the end
+            self._untried = (p for p in self._candidates()[:-BLOCK] if p not in taken)
+        taken_since = avoid.union(self.dialled.values())
+        fresh = list(islice((p for p in self._untried if p not in taken_since), PORTS_PER_SLOT))
+        if len(fresh) < PORTS_PER_SLOT:
+            self.ports.pop(key, None)
+            return ()
+        self.ports[key] = fresh
+        return tuple(fresh)
 
     def dialled_port(self, key: str, is_free: Callable[[int], bool]) -> int:
         """A stable port on 127.0.0.1 for a service that has no address of its own."""
@@ -112,9 +133,13 @@ class Identity:
 
     def _candidates(self) -> list[int]:
         """Ports in the order of preference: the checkout's block, then all after it, around."""
-        span = LAST_PORT - FIRST_PORT + 1
         offset = self.first_port - FIRST_PORT
-        return [FIRST_PORT + (offset + n) % span for n in range(span)]
+        return [FIRST_PORT + (offset + n) % PORTS for n in range(PORTS)]
+
+
+def _service(key: str) -> str:
+    """The service that the ports of a slot are for."""
+    return key.partition(".")[0]
 
 
 def choose(
@@ -123,7 +148,7 @@ def choose(
     """The identity of a new checkout; `are_free(network, ports)` tests a candidate."""
     seed = f"{os.getuid() if uid is None else uid}:{stack_id}"
     number = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:8], "big")
-    blocks = (LAST_PORT - FIRST_PORT + 1) // BLOCK
+    blocks = PORTS // BLOCK
 
     def candidate(attempt: int) -> tuple[str, int]:
         index = (number + attempt) % NETWORKS

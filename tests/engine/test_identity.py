@@ -125,6 +125,55 @@ def test_a_slot_moves_when_somebody_starts_to_dial_one_of_its_numbers() -> None:
     assert len(after) == PORTS_PER_SLOT
 
 
+def exhausted() -> Identity:
+    """Slots of a service have every port that slots may have."""
+    identity = Identity(first_port=20_000)
+    number = 1
+    while identity.slot_ports(f"many.{number}", frozenset()):
+        number += 1
+    return identity
+
+
+def test_a_slot_has_all_its_ports_or_none_where_no_more_are_left() -> None:
+    identity = exhausted()
+
+    assert {len(ports) for ports in identity.ports.values()} == {PORTS_PER_SLOT}
+    assert identity.slot_ports("web.1", frozenset()) == ()
+    assert identity.slot_ports("many.1", frozenset()) == tuple(identity.ports["many.1"])
+
+
+def test_slots_leave_ports_for_what_is_dialled() -> None:
+    identity = exhausted()
+
+    port = identity.dialled_port("web", lambda _: True)
+
+    assert port not in {port for ports in identity.ports.values() for port in ports}
+
+
+def test_ports_of_a_service_that_left_the_stack_file_are_given_to_others() -> None:
+    identity = exhausted()
+    identity.make_room(["many", "web"])
+    assert identity.slot_ports("web.1", frozenset()) == ()
+
+    identity.make_room(["web"])
+
+    assert len(identity.slot_ports("web.1", frozenset())) == PORTS_PER_SLOT
+    assert list(identity.ports) == ["web.1"]
+
+
+def test_a_run_begins_without_the_ports_of_earlier_ones_where_they_would_run_out() -> None:
+    """Slots of a service that was scaled down would have theirs for ever."""
+    identity = exhausted()
+    few = Identity(first_port=20_000)
+    kept = few.slot_ports("web.1", frozenset())
+
+    identity.keep_apart([])
+    few.keep_apart([])
+
+    assert len(identity.slot_ports("web.1", frozenset())) == PORTS_PER_SLOT
+    assert few.slot_ports("web.1", frozenset()) == kept
+
+
 def test_a_stack_file_that_asks_for_less_ports_finds_the_old_ones_again(tmp_path: Path) -> None:
     file = tmp_path / "identity.json"
     identity = Identity(network="127.70.1", first_port=20_000)
