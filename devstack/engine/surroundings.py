@@ -7,6 +7,7 @@ from pathlib import Path
 from devstack.core import env
 from devstack.core.env import OWN_PREFIX, Variable
 from devstack.core.model import Endpoint, EngineProgram, Service, Stack
+from devstack.core.policy import PORTS_PER_SLOT
 from devstack.core.routes import Listen
 from devstack.core.template import Reference, Template
 from devstack.engine.addresses import LOOPBACK, AddressBook, Consumer, UnknownReference
@@ -31,7 +32,7 @@ class StackSurroundings:
     # ── ports ─────────────────────────────────────────────────────────────────────────────────
 
     def ports_for(self, replica: str, service: Service, slot: int) -> Mapping[str, int]:
-        """See `Surroundings.ports_for`. Raises `CannotLaunch` when all are listened on."""
+        """See `Surroundings.ports_for`. Raises `CannotLaunch` when there is none for it."""
         chosen: dict[str, int] = {}
         for endpoint, ports in self.book.slot_ports(service, slot):
             free = next((p for p in ports if p not in self._taken and is_free(p)), None)
@@ -60,6 +61,12 @@ class StackSurroundings:
         if len(ports) > 1:
             told = ", ".join(f"{port} {self._taken_by(port)}".rstrip() for port in ports)
             return f"all ports of its slot are in use: {told}\nhint: stop what has one of them"
+        if not ports:
+            return (
+                f"no ports are left: {PORTS_PER_SLOT} are kept for each slot, and the stacks that run "
+                "have all of them\n"
+                "hint: lower `replicas:` of other services, then run `devstack down` and `devstack up`"
+            )
         (port,) = ports
         if try_bind(LOOPBACK, port) is Bindable.FORBIDDEN:
             return f"port {port} is {Bindable.FORBIDDEN}"
@@ -92,7 +99,8 @@ class StackSurroundings:
 
     def secrets_of(self, service: Service) -> tuple[str, ...]:
         """What must not be shown of the words of a service: its secret variables, its own password."""
-        ports = {port.name: numbers[0] for port, numbers in self.book.slot_ports(service, 1)}
+        found = self.book.slot_ports(service, 1)
+        ports = {port.name: next(iter(numbers), 0) for port, numbers in found}
         try:
             variables = self.variables(service, ports)
         except CannotLaunch:

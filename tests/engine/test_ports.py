@@ -1,5 +1,6 @@
 """Whether an address can be listened on; which port a replica gets; whose fault it was when it did not."""
 
+import itertools
 import os
 import socket
 from collections.abc import Iterator
@@ -132,6 +133,22 @@ def test_old_and_new_replicas_of_a_slot_coexist_until_all_four_are_taken(tmp_pat
 
     found.release_ports("web.1#2")
     assert found.ports_for("web.1#5", WEB, 1) == {"main": given[1]}
+
+
+def test_a_service_for_which_no_ports_are_left_is_told_so_and_what_helps(tmp_path: Path) -> None:
+    found = surroundings(tmp_path)
+    many = service("many", MAIN)
+    slots = itertools.count(1)
+    while any(ports for _, ports in found.book.slot_ports(many, next(slots))):
+        pass
+
+    with pytest.raises(CannotLaunch, match="cannot start api: no ports are left") as refused:
+        found.ports_for("api.1#1", service("api", MAIN), 1)
+    assert "hint: lower `replicas:`" in str(refused.value)
+    assert not refused.value.permanent
+    # what is hidden of its output is still known
+    secret = service("api", MAIN, environment={"API_TOKEN": "canary-7f3a"})
+    assert "canary-7f3a" in found.secrets_of(secret)
 
 
 def test_an_adopted_replica_keeps_what_it_has(tmp_path: Path) -> None:
