@@ -11,10 +11,17 @@ from devstack.engine.surroundings import StackSurroundings
 from devstack.engines.base import NotReady
 from devstack.engines.registry import ENGINES
 from devstack.keeper.errors import KeeperRefused, KeeperUnreachable, SpawnError
-from devstack.logs.format import file_name
+from devstack.keeper.requests import LogTarget
+from devstack.logs.format import DATA, file_name
 from devstack.logs.segments import segment_numbers
 from devstack.runtimes.process.programs import CannotLaunch
 from devstack.runtimes.process.runtime import ProcessRuntime
+
+LOOK_BYTES = 1 << 20
+"""Of a log in one look: everything else waits for that."""
+REST_BYTES = 64 << 10
+"""Of a line that goes on, so much is searched again with what follows."""
+_ANYTHING_FIRST = re.compile(r"^(\.\*)+(?![?*+{])")
 
 
 @dataclass(slots=True)
@@ -24,7 +31,44 @@ class _LogPosition:
     segment: int = 0
     offset: int = 0
     rest: bytes = b""
+    """The end of a line that goes on."""
     found: bool = False
+
+    def read_on(self, target: LogTarget) -> bytes:
+        """The next part of the log; empty where there is nothing new."""
+        while True:
+            is_complete = self._file(target, self.segment + 1).exists()
+            try:
+                with self._file(target, self.segment).open("rb") as file:
+                    file.seek(self.offset)
+                    data = file.read(LOOK_BYTES)
+            except FileNotFoundError:
+                segments = segment_numbers(target.folder, target.name)
+                later = next((number for number in segments if number > self.segment), None)
+                if later is None:
+                    return b""
+                # the quota has removed it: what is left is searched
+                self.segment, self.offset, self.rest = later, 0, b""
+                continue
+            if data or not is_complete:
+                self.offset += len(data)
+                return data
+            self.segment, self.offset = self.segment + 1, 0
+
+    def search(self, data: bytes, pattern: str) -> None:
+        """Look for a line that matches; of one that goes on, no more than its end is kept."""
+        if not data:
+            return
+        # what a terminal would write over (`98 %\r`) are lines too
+        lines = (self.rest + data.replace(b"\r", b"\n")).split(b"\n")
+        self.rest = lines[-1][-REST_BYTES:]
+        # at the start it changes no answer, and takes the square of the time
+        expression = re.compile(_ANYTHING_FIRST.sub("", pattern))
+        self.found = any(expression.search(line.decode("utf-8", "replace")) for line in lines)
+
+    @staticmethod
+    def _file(target: LogTarget, segment: int) -> Path:
+        return Path(target.folder) / file_name(target.name, DATA, segment)
 
 
 @dataclass(slots=True)
@@ -90,41 +134,12 @@ class ProcessWorld:
         return await self.gateway.ask()
 
     def log_has(self, replica: str, service: Service, pattern: str) -> bool:
-        """See `ProbeWorld.log_has`; each byte is searched once."""
+        """See `ProbeWorld.log_has`; a look searches a part of what is new, and the next goes on there."""
         position = self._positions.setdefault((replica, pattern), _LogPosition())
-        if position.found:
-            return True
-        target = self.runtime.log_target(service.name, replica)
-        expression = re.compile(pattern)
-        while True:
-            path = Path(target.folder) / file_name(target.name, "log", position.segment)
-            try:
-                with path.open("rb") as file:
-                    file.seek(position.offset)
-                    data = file.read(1 << 20)
-            except FileNotFoundError:
-                later = [
-                    number
-                    for number in segment_numbers(target.folder, target.name)
-                    if number > position.segment
-                ]
-                if not later:
-                    return False
-                # the quota has removed it: what is left is searched
-                position.segment, position.offset, position.rest = later[0], 0, b""
-                continue
-            if not data:
-                following = file_name(target.name, "log", position.segment + 1)
-                if not (Path(target.folder) / following).exists():
-                    return False
-                position.segment, position.offset = position.segment + 1, 0
-                continue
-            position.offset += len(data)
-            *lines, position.rest = (position.rest + data).split(b"\n")
-            candidates = [*lines, position.rest]
-            if any(expression.search(line.decode("utf-8", "replace")) for line in candidates):
-                position.found = True
-                return True
+        if not position.found:
+            target = self.runtime.log_target(service.name, replica)
+            position.search(position.read_on(target), pattern)
+        return position.found
 
     def _argv(self, service: Service, command: Command, replica: str) -> tuple[str, ...]:
         ports = self.runtime.ports_of(replica)

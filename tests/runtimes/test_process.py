@@ -7,7 +7,8 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
+import tracemalloc
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,7 +30,7 @@ from devstack.core.template import literal
 from devstack.engine.assembly import Engine
 from devstack.engine.operations import ProbeTarget
 from devstack.engine.probes.prober import ReplicaProber
-from devstack.engine.world import ProcessWorld
+from devstack.engine.world import LOOK_BYTES, ProcessWorld
 from devstack.engines import temporary
 from devstack.engines.base import CannotPrepare, NotReady
 from devstack.engines.temporary import temporary_server
@@ -856,7 +857,71 @@ def test_a_line_is_found_where_the_quota_has_removed_what_was_written_before(
             log.close()
             assert not (Path(target.folder) / file_name(target.name, DATA, 0)).exists()
 
-            assert world.log_has("web.1#1", web, "^listening")
+            # of each file that is left in a look of its own
+            assert any(world.log_has("web.1#1", web, "^listening") for _ in range(8))
+
+    asyncio.run(scenario())
+
+
+@asynccontextmanager
+async def log_of_web(
+    folder: Path, places: Places
+) -> AsyncIterator[tuple[LogWriter, Callable[[str], bool]]]:
+    """The log of a replica, to be written by the test, and one look for a pattern in it."""
+    web = service("web", "sleep", "600", port=False)
+    async with bench(folder, places, web) as found:
+        world = ProcessWorld(found.engine.runtime, found.engine.surroundings, found.engine.nginx)
+        target = found.engine.runtime.log_target("web", "web.1#1")
+        log = LogWriter(target.folder, target.name)
+        yield log, lambda pattern: world.log_has("web.1#1", web, pattern)
+        log.close()
+
+
+def test_a_look_at_a_log_reads_a_part_and_the_next_goes_on_from_there(
+    tmp_path: Path, places: Places
+) -> None:
+    """A service may write faster than its lines can be searched, and all else waits for a look."""
+
+    async def scenario() -> None:
+        async with log_of_web(tmp_path, places) as (log, has):
+            log.append(b"some words\n" * (3 * LOOK_BYTES // 11) + b"listening on 7\n")
+
+            looks = 1
+            while not has(r"^listening on \d$"):
+                looks += 1
+            assert looks == 4
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("before", [b"x" * (LOOK_BYTES - 5), b"98 %\r" * (LOOK_BYTES // 5)])
+def test_a_match_that_two_looks_read_is_found_however_long_its_line(
+    tmp_path: Path, places: Places, before: bytes
+) -> None:
+    async def scenario() -> None:
+        async with log_of_web(tmp_path, places) as (log, has):
+            log.append(before + b"listening on 7")
+
+            assert not has(r"listening on \d")
+            assert has(r"listening on \d")
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("unit", [b"x", b"98 %\r"])
+def test_a_line_without_an_end_costs_no_more_the_longer_it_is(
+    tmp_path: Path, places: Places, unit: bytes
+) -> None:
+    async def scenario() -> None:
+        async with log_of_web(tmp_path, places) as (log, has):
+            log.append(unit * (4 * LOOK_BYTES // len(unit)))
+
+            tracemalloc.start()
+            for _ in range(5):
+                assert not has(".*listening on")
+            kept, _ = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            assert kept < LOOK_BYTES // 4
 
     asyncio.run(scenario())
 
