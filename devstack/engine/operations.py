@@ -26,6 +26,7 @@ from devstack.core.ops import (
 )
 from devstack.core.routes import RoutingTable
 from devstack.core.state import Phase, State
+from devstack.engine.restless import Restless, restless_text
 from devstack.runtimes.base import (
     PrepareFailed,
     Recovered,
@@ -121,6 +122,7 @@ class Operations:
     """Starts under way: a stop of the same replica waits for them."""
     _ended: set[str] = field(default_factory=set)
     """Replicas that ended while their start was under way: nothing more is done about them."""
+    _restless: Restless = field(default_factory=Restless)
 
     async def listen(self, post: Post) -> None:
         """Turn what runtimes report into events, for ever."""
@@ -199,7 +201,12 @@ class Operations:
         artifact = _artifact(state, op)
         if not artifact.is_compiled:
             digest = await runtime.source_digest(service)
-            if digest != state.of(op.service).source:
+            if digest == state.of(op.service).source:
+                self._restless.is_as_prepared(op.service, op.slot)
+            elif self._restless.keeps_changing(op.service, op.slot, digest):
+                told = await asyncio.to_thread(restless_text, service)
+                post(e.ReplicaWarned(op.replica, told))
+            else:
                 post(e.SourceChanged(op.service, digest, found_at_start=True))
                 post(e.ReplicaStartSkipped(op.replica))
                 return

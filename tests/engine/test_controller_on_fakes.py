@@ -1,7 +1,8 @@
 """The controller with both kinds of fake runtime: up, scale, crash, restart, down; nothing is left."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -23,6 +24,13 @@ LIMIT_SECONDS = 30
 
 class WithPids(FakeReplicas):
     """Fake replicas that pretend to be processes."""
+
+    digests: Iterator[str] = itertools.repeat("")
+    """Of their source, at each look."""
+
+    async def source_digest(self, service: Service) -> str:
+        del service
+        return next(self.digests)
 
     async def start(self, order: StartOrder) -> Started:
         return replace(await super().start(order), pid=4242)
