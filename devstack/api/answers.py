@@ -165,6 +165,7 @@ class Answers:
         status = listings.status(self.control)
         summary: dict[str, Any] = {
             "stack": status["stack"],
+            "is_closing": bool(self.control.state.closing),
             # where it does not serve, somebody else may be the one who answers there
             "gateway": self.control.gateway_url() if self.control.state.is_ready(GATEWAY) else None,
             "notes": list(self.control.notes()),

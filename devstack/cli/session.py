@@ -248,6 +248,10 @@ class Session:
         if self._times_asked:
             return
         self._is_settled = True
+        if self._summary.get("is_closing"):
+            if self._detached:
+                self._end(answer.exit_code, answer.lines)
+            return  # in the foreground: when the stack has ended, which is followed
         seconds = time.monotonic() - self._began
         if answer.exit_code == talk.FINE:
             lines = [*answer.lines] or [f"{self._name} is ready ({seconds:.1f} s)"]

@@ -25,10 +25,11 @@ async def wait_until(
     deadline = time.monotonic() + timeout_seconds
     while True:
         state, now = controller.state, time.monotonic()
+        # first: with nothing wanted any more, all is as it is wanted
+        if state.closing or session.ended.is_set():
+            return Outcome(1, ("the stack was stopped meanwhile",))
         if is_so(state):
             return Outcome()
-        if session.ended.is_set():
-            return Outcome(1, ("the stack was stopped meanwhile",))
         reasons = cannot(state, now)
         if reasons:
             return Outcome(1, reasons)

@@ -186,6 +186,21 @@ def test_a_down_elsewhere_ends_the_attached_up_in_words(stack: StackUnderTest) -
         assert "shop was stopped" in terminal.shown
 
 
+def test_a_down_elsewhere_while_it_starts_is_told_as_one(folder: Path) -> None:
+    write_stack(
+        folder,
+        "name: shop\nservices:\n"
+        "  slow: {command: exec sleep 1000, port: none, ready: {exec: test -e go}}\n",
+    )
+    with stack_in(folder) as stack, on_terminal(stack, "up") as terminal:
+        terminal.see("slow.1#1 started")
+        stack.devstack("down")
+        assert terminal.end() == 0
+        assert "shop was stopped" in terminal.shown
+        assert "shop is ready" not in terminal.shown
+        assert "Ctrl-C stops everything" not in terminal.shown
+
+
 def test_the_death_of_the_controller_is_told(stack: StackUnderTest) -> None:
     with on_terminal(stack, "up") as terminal:
         terminal.see("shop is ready")

@@ -282,6 +282,27 @@ class TestARunningStack:
             result = stack.devstack("up", "--wait", "--timeout", "1", code=1)
             assert "not ready after 1 s" in result.err
 
+    def test_who_waits_ends_with_1_when_the_stack_is_taken_down_meanwhile(
+        self, folder: Path
+    ) -> None:
+        write_stack(
+            folder,
+            "services:\n  slow: {command: exec sleep 1000, port: none, ready: {exec: test -e go}}\n",
+        )
+        with stack_in(folder) as stack:
+            up = stack.start("up", "-d", "--wait", stderr=subprocess.PIPE, bufsize=0)
+            assert up.stderr is not None
+            assert any(b"slow.1#1 started" in line for line in up.stderr)
+            restart = stack.start("restart", "slow", stderr=subprocess.PIPE)
+            assert any(b"slow.1#2 started" in line for line in up.stderr)
+            stack.devstack("down")
+
+            for waiting in (up, restart):
+                _, told = waiting.communicate(timeout=20)
+                assert waiting.returncode == 1, told
+                assert b"the stack was stopped meanwhile\n" in told
+                assert b"hint: " not in told
+
     def test_the_death_of_the_controller_while_a_client_waits_is_told(self, folder: Path) -> None:
         write_stack(
             folder,
