@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 
 from devstack.api.control import EnvLine, Outcome, Told, UpRequest
@@ -356,7 +357,7 @@ class StackControl:
         return Outcome(1, (f"cannot {verb} {service}: {why}", f"hint: devstack scale {service}=1"))
 
     async def reset(self, database: str, *, timeout_seconds: float) -> Outcome:
-        """See `Control.reset`."""
+        """See `Control.reset`; answers when the jobs that work on the data ran again."""
         was_stopped = self.state.override(database).stopped
         stopped = await self.stop(database, wait=True, timeout_seconds=timeout_seconds)
         if not stopped.ok:
@@ -377,7 +378,24 @@ class StackControl:
         if was_stopped:
             return Outcome(0, (f"{database}: data removed; it stays stopped",))
         started = await self.start(database, wait=True, timeout_seconds=timeout_seconds)
-        return started if not started.ok else Outcome(0, (f"{database}: made anew",))
+        if not started.ok:
+            return started
+        made = f"{database}: made anew"
+        for job in self._jobs_on(database):
+            done = await self._wait_for(job, partial(is_current, name=job), timeout_seconds)
+            if not done.ok:
+                return Outcome(1, (made, *done.lines))
+        return Outcome(0, (made,))
+
+    def _jobs_on(self, database: str) -> list[str]:
+        """Those that run for new data."""
+        return [
+            name
+            for name in self.state.dependents(database)
+            if (service := self.state.definition(name)) is not None
+            and service.is_job
+            and not self.state.override(name).stopped
+        ]
 
     async def _wait_for(
         self,

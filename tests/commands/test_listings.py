@@ -41,7 +41,7 @@ services:
     command: [PYTHON, alpha.py]
   setup:
     kind: job
-    command: "echo set up >> jobs.txt; echo the job ran"
+    command: "sleep 0.5; ! test -e broken && echo set up >> jobs.txt && echo the job ran"
     depends_on: [well]
 databases:
   well: {engine: postgres, seed: seed.sql}
@@ -256,11 +256,24 @@ def test_reset_makes_the_data_anew_and_runs_its_seeds_and_jobs_again(
     told = hamlet.devstack("reset", "well", "--yes")
 
     assert "made anew" in told.out
-    eventually(lambda: jobs.read_text().count("set up") == 2, "the job ran again")
+    assert jobs.read_text().count("set up") == 2
     hamlet.up()
     assert jobs.read_text().count("set up") == 2
     refused = hamlet.devstack("reset", "alpha", "--yes", code=2)
     assert "it is a service, not a database" in refused.err
+
+
+def test_reset_tells_why_a_job_failed_on_the_new_data(hamlet: StackUnderTest) -> None:
+    broken = hamlet.folder / "broken"
+    broken.touch()
+
+    told = hamlet.devstack("reset", "well", "--yes", code=1)
+
+    assert "well: made anew\nsetup exited with code 1" in told.err
+    assert word_of(hamlet, "well") == "ready"
+    broken.unlink()
+    hamlet.devstack("reset", "well", "--yes")
+    assert word_of(hamlet, "setup") == "done"
 
 
 def test_a_job_runs_once_for_a_revision_and_its_data(hamlet: StackUnderTest) -> None:
