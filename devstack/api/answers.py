@@ -169,6 +169,11 @@ class Answers:
             # where it does not serve, somebody else may be the one who answers there
             "gateway": self.control.gateway_url() if self.control.state.is_ready(GATEWAY) else None,
             "notes": list(self.control.notes()),
+            "stopped": [
+                name
+                for name in self.control.state.names()
+                if self.control.state.override(name).stopped
+            ],
             "warnings": [
                 f"{service['name']}: {warning}"
                 for service in status["services"]

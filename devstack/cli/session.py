@@ -241,6 +241,8 @@ class Session:
     def _show_summary(self) -> None:
         for note in [*self._summary.get("notes", ()), *self._summary.get("warnings", ())]:
             self._screen.say(f"note: {note}")
+        for name in self._summary.get("stopped", ()):
+            self._screen.say(f"note: {name} is stopped by hand: devstack start {name}")
         if self._summary.get("gateway"):
             talk.data([f"{self._name} answers on {self._summary['gateway']}"])
 

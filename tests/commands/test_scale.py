@@ -175,10 +175,13 @@ def test_a_stopped_service_stays_down_until_it_is_started(village: StackUnderTes
     assert village.service("worker")["state"] == "stopped"
     assert village.service("worker")["reason"] == "stopped by hand"
     assert village.pids("alpha") == []
-    village.up()
+    told = village.up().err
+    assert "note: alpha is stopped by hand: devstack start alpha\n" in told
+    assert "note: worker is stopped by hand: devstack start worker\n" in told
     assert village.service("worker")["state"] == "stopped"
 
     village.devstack("start", "worker", "alpha")
+    assert "stopped by hand" not in village.up().err
     assert village.service("worker")["state"] == "ready"
     assert len(answering(village, 40)) == 2
 
