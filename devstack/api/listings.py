@@ -141,6 +141,7 @@ def _service(control: Control, view: ServiceView) -> Listing:
         "reason": view.reason or None,
         "desired": view.desired,
         "ready": view.ready,
+        "restarts": view.restarts,
         "overridden": view.overridden,
         "file_replicas": view.definition.replicas,
         "revision": state.of(view.name).desired,

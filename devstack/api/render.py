@@ -75,7 +75,7 @@ def _status_row(service: Mapping[str, Any], now: float) -> tuple[str, ...]:
         service["name"],
         service["state"],
         ready,
-        str(sum(r["restarts"] for r in replicas)),
+        str(service["restarts"]),
         age(now - max(map(_seconds, started))) if started else "-",
         service["url"] or "-",
     )

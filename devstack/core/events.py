@@ -70,6 +70,8 @@ class Slot:
     older: Attempts = Attempts()
     """Of a revision that stands in while the desired one fails: each waits for its own."""
     last_exit: Exit | None = None
+    restarts: int = 0
+    """How many of its replicas ended though nobody asked for it, and are followed by another."""
 
     def attempts(self, revision: str | None) -> Attempts:
         """How replicas of this revision fared here; a revision never tried starts afresh."""

@@ -50,6 +50,8 @@ class ServiceView:
     reason: str
     desired: int
     ready: int
+    restarts: int
+    """Of the wanted slots, not of the replicas: a slot that waits to be filled again has none."""
     replicas: tuple[Replica, ...]
     holds: tuple[Hold, ...]
     overridden: bool
@@ -108,6 +110,7 @@ def service_view(state: State, plan: Plan, name: str, now: float) -> ServiceView
         reason=_reason(state, name, word, holds, now),
         desired=state.wanted_count(name),
         ready=state.ready_count(name),
+        restarts=_restarts(state, name),
         replicas=tuple(replicas),
         holds=holds,
         overridden=name in state.overrides,
@@ -223,10 +226,17 @@ def _warnings(state: State, name: str, holds: Iterable[Hold]) -> tuple[str, ...]
 
 
 def restarts(state: State, replica: Replica) -> int:
-    """How often the replica's slot was filled before."""
+    """How often the replica's slot was filled again with nobody asking for it."""
     if replica.slot is None:
         return replica.restarts
-    return max(0, state.of(replica.service).slot(replica.slot).started - 1)
+    return state.of(replica.service).slot(replica.slot).restarts
+
+
+def _restarts(state: State, name: str) -> int:
+    known = state.of(name)
+    slots = range(1, state.wanted_count(name) + 1)
+    observed = sum(r.restarts for r in state.replicas_of(name) if r.observed)
+    return observed + sum(known.slot(index).restarts for index in slots)
 
 
 def is_updating(state: State, name: str) -> bool:

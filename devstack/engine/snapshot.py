@@ -17,7 +17,7 @@ from devstack.core.events import Restored, Standing
 from devstack.core.plain import from_plain, to_plain
 from devstack.core.state import Phase, Replica, State
 
-SCHEMA = 4
+SCHEMA = 5
 
 
 _Kept = tuple[str, Restored]

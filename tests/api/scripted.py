@@ -65,7 +65,9 @@ def running_state() -> State:
     return State(
         stack=STACK,
         services={
-            "api": ServiceState(desired="abc", slots={1: Slot(started=7)}, warnings=("a warning",)),
+            "api": ServiceState(
+                desired="abc", slots={1: Slot(started=7, restarts=6)}, warnings=("a warning",)
+            ),
             "db": ServiceState(
                 desired="def",
                 slots={

@@ -18,7 +18,6 @@ from devstack.core.tell import Tone, tell
 from devstack.core.view import (
     failures_for_good,
     is_updating,
-    restarts,
     service_view,
     service_views,
 )
@@ -337,12 +336,62 @@ def test_an_override_is_shown_as_one() -> None:
     assert (view.desired, view.ready, view.overridden) == (3, 2, True)
 
 
-def test_restarts_are_the_earlier_replicas_of_the_slot() -> None:
-    core = History()
-    backing_off(core)
-    core.wait(1)
+def restarted_and_scaled_by_hand(core: History) -> None:
+    ready(core)
+    core.tell(e.RestartRequested("worker"))
+    core.prepared("worker")
+    core.start("worker.1#2")
+    core.exited("worker.1#1", None, signal=15)
+    core.tell(e.ScaleRequested("worker", 1))
+    core.exited("worker.2#1", 1)
 
-    assert restarts(core.state, core.replica("worker.1#2")) == 1
+
+def crashed_then_restarted_by_hand(core: History) -> None:
+    backing_off(core)
+    core.tell(e.RestartRequested("worker"))
+    core.prepared("worker")
+    core.start("worker.1#2")
+
+
+def not_alive(core: History) -> None:
+    ready(core)
+    core.tell(e.LivenessFailed("worker.1#1", "no answer"))
+    core.exited("worker.1#1", None, signal=15)
+
+
+@pytest.mark.parametrize(
+    ("history", "count"),
+    [
+        (ready, 0),
+        (backing_off, 1),
+        (crash_loop, 5),
+        (not_alive, 1),
+        (crashed_then_restarted_by_hand, 1),
+        (restarted_and_scaled_by_hand, 0),
+        (cannot_start, 0),
+        (done, 0),
+        (job_failed, 0),
+    ],
+)
+def test_restarts_are_those_that_nobody_asked_for_and_outlive_the_replica(
+    history: Callable[[History], None], count: int
+) -> None:
+    core = History()
+    history(core)
+
+    assert service_view(core.state, core.plan, "worker", core.now).restarts == count
+
+
+def test_restarts_of_a_slot_that_is_not_wanted_any_more_are_not_counted() -> None:
+    core = History()
+    ready(core)
+    core.exited("worker.2#1", 1)
+    core.wait(1)
+    assert service_view(core.state, core.plan, "worker", core.now).restarts == 1
+
+    core.tell(e.ScaleRequested("worker", 1))
+
+    assert service_view(core.state, core.plan, "worker", core.now).restarts == 0
 
 
 def test_while_the_newest_source_is_not_running_a_warning_says_so() -> None:

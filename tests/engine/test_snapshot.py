@@ -189,8 +189,8 @@ def whole(tmp_path: Path) -> bytes:
         b"[]",
         b"7",
         b"{}",
-        b'{"schema": 4, "boot_id": "boot-1", "run": "run-1", "services": []}',
-        b'{"schema": 4, "boot_id": "boot-1", "run": "run-1", "services": {"web": 3}}',
+        b'{"schema": 5, "boot_id": "boot-1", "run": "run-1", "services": []}',
+        b'{"schema": 5, "boot_id": "boot-1", "run": "run-1", "services": {"web": 3}}',
     ],
 )
 def test_i04_garbage_is_set_aside_and_nothing_is_restored(tmp_path: Path, garbage: bytes) -> None:

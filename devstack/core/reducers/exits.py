@@ -84,6 +84,9 @@ def _count_failure(
     failures = before + 1
     retry_at = at + policy.restart_delay(failures, jitter)
     state = _record(state, replica, Attempts(replica.revision, failures, retry_at, blocked), exit_)
+    if not blocked:
+        restarts = service.slot(replica.slot).restarts + 1
+        state = edit_slot(state, replica.service, replica.slot, restarts=restarts)
     stands_in = service.good not in (None, service.desired)
     if replica.revision == service.desired and not replica.was_ready and stands_in:
         error = (replica.revision, summary(exit_))
