@@ -58,7 +58,6 @@ def run(call: Call) -> int:
         from devstack.cli.dry_run import show
 
         return show(Path(file))
-    name = Path(file).parent.name
     reading = _Reading(file)
     screen: Screen | None = None
 
@@ -69,7 +68,7 @@ def run(call: Call) -> int:
             reading.read()
             from devstack.cli.screen import choose_screen
 
-            screen = choose_screen(name)
+            screen = choose_screen(reading.name)
         screen.tick()
 
     try:
@@ -87,7 +86,7 @@ def run(call: Call) -> int:
         assert screen is not None
         for warning in reading.warnings:
             screen.say(warning)
-        return _session(client, places, screen, name, options, seconds).run(
+        return _session(client, places, screen, reading.name, options, seconds).run(
             {
                 "stack": reading.read(),
                 "environment": dict(os.environ),
@@ -109,6 +108,8 @@ class _Reading:
     def __init__(self, file: str) -> None:
         self._file = Path(file)
         self._stack: object = None
+        self.name = ""
+        """Of the stack, once it was read."""
         self.warnings: tuple[str, ...] = ()
 
     def read(self) -> object:
@@ -131,6 +132,7 @@ class _Reading:
         except ConfigError as wrong:
             raise talk.Failed(str(wrong), code=talk.USAGE) from wrong
         self._stack = to_plain(loaded.stack)
+        self.name = loaded.stack.name
         self.warnings = tuple(warning.render() for warning in loaded.warnings)
 
 

@@ -44,6 +44,18 @@ def test_progress_then_logs_then_ctrl_c_stops_everything_with_130(stack: StackUn
     assert stack.devstack("status", code=3).err.startswith("stack.yaml is not running")
 
 
+def test_the_stack_has_one_name_from_the_first_line_on(folder: Path) -> None:
+    write_stack(
+        folder, "name: corner\nservices:\n  worker: {command: exec sleep 1000, port: none}\n"
+    )
+    with stack_in(folder) as stack, on_terminal(stack, "up") as terminal:
+        terminal.see("corner is ready")
+        terminal.type_interrupt()
+        assert terminal.end() == 130
+        assert "starting corner" in terminal.shown
+        assert "starting shop" not in terminal.shown
+
+
 def test_the_screen_changes_at_least_each_second_until_all_is_ready(folder: Path) -> None:
     write_stack(
         folder,
