@@ -121,8 +121,8 @@ def counts(control: Control) -> Listing:
     return {
         "stack": control.state.stack.name if control.state.stack is not None else None,
         "total": len(views),
-        "settled": sum(view.is_settled for view in views),
-        "pending": [[v.name, v.word.value, v.reason] for v in views if not v.is_settled],
+        "settled": sum(view.word.is_settled for view in views),
+        "pending": [[v.name, v.word.value, v.reason] for v in views if not v.word.is_settled],
     }
 
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from devstack.api.text import age, columns, one_line, printable
+from devstack.core.view import Word
 
 _COLOURS = {
     "ready": 32,
@@ -45,7 +46,7 @@ def status_lines(status: Mapping[str, Any], now: float, *, colour: bool) -> list
     """`devstack status`."""
     paint = Paint(colour=colour)
     services: Sequence[Mapping[str, Any]] = status["services"]
-    settled = sum(s["state"] in ("ready", "done", "stopped") for s in services)
+    settled = sum(Word(s["state"]).is_settled for s in services)
     head = [paint(status["stack"] or "no stack", _BOLD), f"{settled} of {len(services)} settled"]
     if status["gateway"]:
         head.insert(1, status["gateway"])

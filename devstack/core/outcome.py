@@ -13,7 +13,6 @@ from devstack.core.table import wanted_table
 from devstack.core.view import (
     done_count,
     ended_for_good,
-    is_settled_word,
     is_updating,
     overdue_seconds,
     service_word,
@@ -136,8 +135,8 @@ def is_settled(state: State, now: float) -> bool:
     if state.stack is None or not configuration_in_force(state):
         return False
     return all(
-        is_settled_word(service, service_word(state, name, now))
+        service_word(state, name, now).is_settled
         and not is_updating(state, name)
         and routes_in_force(state, name)
-        for name, service in state.stack.services.items()
+        for name in state.stack.services
     )

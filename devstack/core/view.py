@@ -39,6 +39,11 @@ class Word(StrEnum):
         """Whether waiting longer is of no use to `--wait` and updates."""
         return self in (Word.FAILED, Word.CRASH_LOOP)
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing more is expected of a service without somebody doing something."""
+        return self in (Word.READY, Word.STOPPED, Word.DONE)
+
 
 @dataclass(frozen=True, slots=True)
 class ServiceView:
@@ -57,21 +62,9 @@ class ServiceView:
     overridden: bool
     warnings: tuple[str, ...]
 
-    @property
-    def is_settled(self) -> bool:
-        return is_settled_word(self.definition, self.word)
-
-
-def is_settled_word(service: Service, word: Word) -> bool:
-    """Whether nothing more is expected of a service without somebody doing something.
-
-    What ended as it should has done its work, unless somebody is to reach it.
-    """
-    return word in (Word.READY, Word.STOPPED) or (word is Word.DONE and may_be_done(service))
-
 
 def may_be_done(service: Service) -> bool:
-    """Whether to end with code 0 is all that may be expected of it."""
+    """Whether to end with code 0 is all that may be expected of it: nobody is to reach it."""
     return service.is_job or not service.endpoints
 
 
@@ -154,7 +147,7 @@ def _word_when_none_is_ready(
     if any(s.blocked for s in slots) or known.workload.blocked:
         return Word.FAILED
     if slots and all(s.finished for s in slots):
-        return Word.DONE
+        return Word.DONE if may_be_done(service) else Word.FAILED
     if any(s.failures >= policy.CRASH_LOOP_FAILURES for s in slots):
         return Word.CRASH_LOOP
     if any(r.is_current for r in replicas):
@@ -170,7 +163,7 @@ def _reason(state: State, name: str, word: Word, holds: Iterable[Hold], now: flo
     """The most telling sentence there is about why a service is not what it should be."""
     service = state.definition(name)
     assert service is not None
-    if word is Word.READY or (word is Word.DONE and may_be_done(service)):
+    if word in (Word.READY, Word.DONE):
         return ""
     if word is Word.UNKNOWN:
         return state.lost_runtimes[service.runtime]

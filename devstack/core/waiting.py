@@ -10,7 +10,7 @@ from devstack.core.env import without_passwords
 from devstack.core.events import Slot
 from devstack.core.rules.starting import missing_dependency
 from devstack.core.state import State
-from devstack.core.view import Word, sentence, service_word
+from devstack.core.view import Word, ended_for_good, sentence, service_word
 
 MOST_LETTERS = 200
 _ANY_TIME = 0.0
@@ -43,7 +43,8 @@ def _word_and_reason(state: State, name: str) -> tuple[Word, str]:
         if error is not None and error[0] == state.wanted_revision(name):
             return word, error[1]
         return word, next(
-            (slot.newest.blocked for slot in failed if slot.newest.blocked), known.workload.error
+            (slot.newest.blocked for slot in failed if slot.newest.blocked),
+            ended_for_good(state, name) or known.workload.error,
         )
     missing = missing_dependency(state, service)
     if missing is not None and not any(r.is_current for r in state.replicas_of(name)):

@@ -182,7 +182,7 @@ class StackControl:
         return [
             sentence(view.name, view.word, view.reason)
             for view in service_views(state, self.plan, now)
-            if not view.is_settled
+            if not view.word.is_settled
         ]
 
     async def down(self, *, volumes: bool) -> Outcome:

@@ -160,7 +160,7 @@ def test_waiting_for_what_will_never_come_ends_at_once(tmp_path: Path) -> None:
         assert "short: ended with code 0 and is not started again; if that is all" in failed.err
 
         failed = stack.devstack("start", "web", code=1, seconds=60)
-        assert "waiting for short (ready), which is done" in failed.err
+        assert "waiting for short (ready), which failed" in failed.err
 
         # the one that it waits for is started beside it
         file = stack.folder / "stack.yaml"

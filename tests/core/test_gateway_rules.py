@@ -155,6 +155,17 @@ def test_f10_the_page_says_why_a_service_failed_in_one_line_without_passwords() 
     assert page(core) == "web failed: cannot build web: main.go:3: undefined: x"
 
 
+def test_f10_the_page_says_that_what_should_serve_has_ended() -> None:
+    core = gate()
+    core.start("web.1#1")
+    core.exited("web.1#1", 0)
+
+    assert page(core) == (
+        "web failed: ended with code 0 and is not started again;"
+        " if that is all it does: `kind: job` or `port: none`"
+    )
+
+
 def test_f10_a_crash_loop_changes_the_page_when_the_words_change_and_not_with_each_try() -> None:
     core = gate()
     said: list[str] = []

@@ -232,7 +232,7 @@ def workload_refused(core: History) -> None:
         (scaled_to_nothing, "stopped", ""),
         (done, "done", ""),
         (one_of_two_done, "ready", ""),
-        (ended_with_a_port, "done", "ended with code 0 and is not started again"),
+        (ended_with_a_port, "failed", "ended with code 0 and is not started again"),
         (one_of_two_failed, "degraded", "cannot start worker: no such program"),
         (one_of_two_ended_with_a_port, "degraded", "ended with code 0 and is not started again"),
         (failed_for_good, "failed", "worker exited with code 3"),
