@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from devstack.api.control import EnvLine, Outcome, Told, UpRequest
+from devstack.api.ownership import write_hint
 from devstack.core import events as e
 from devstack.core import policy
 from devstack.core.blame import refusal
@@ -111,7 +112,7 @@ class StackControl:
         running = next((r.id for r in self.state.replicas_of(service) if r.is_current), None)
         ports = dict(engine.runtime.ports_of(running)) if running is not None else {}
         if not ports:
-            ports = {p.name: n[0] for p, n in engine.book.slot_ports(definition, 1)}
+            ports = {p.name: next(iter(n), 0) for p, n in engine.book.slot_ports(definition, 1)}
         known = self.state.replicas.get(running or "")
         revision = known.revision if known is not None else self.state.of(service).desired or ""
         try:
@@ -159,8 +160,12 @@ class StackControl:
                 )
             except ProtocolMismatch as error:
                 return Outcome(1, (str(error), "hint: devstack down, then devstack up"))
-            except (KeeperUnreachable, KeeperRefused, RuntimeUnavailable, OSError) as error:
+            except (KeeperUnreachable, KeeperRefused, RuntimeUnavailable) as error:
                 return Outcome(1, (f"cannot start the stack: {error}",))
+            except OSError as error:
+                hint = write_hint(error, str(session.file))
+                hints = (f"hint: {hint}",) if hint else ()
+                return Outcome(1, (f"cannot start the stack: {refusal(error)}", *hints))
             return Outcome() if applied else stopping
 
     async def wait_settled(self, timeout_seconds: float) -> Outcome:

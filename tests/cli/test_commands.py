@@ -17,6 +17,11 @@ from tests.api.test_listings import schema_of
 from tests.support.processes import eventually, is_alive
 from tests.support.stacks import REPOSITORY, StackUnderTest, stack_in, write_stack
 
+BOUND_BY_MODES = (
+    ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
+)
+"""What a command is run with for whom the modes of files count, even as root."""
+
 
 def listing(stack: StackUnderTest, name: str, *words: str) -> dict[str, Any]:
     """A `--json` listing, held to its schema."""
@@ -100,8 +105,7 @@ class TestWithoutAStack:
         state = stack.folder / ".devstack" / "state"
         state.mkdir(parents=True)
         state.chmod(0)
-        if os.geteuid() == 0:
-            stack.prefix = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
+        stack.prefix = BOUND_BY_MODES
 
         refused = stack.devstack("down", code=1)
 
@@ -109,6 +113,19 @@ class TestWithoutAStack:
             f"cannot forget what scale and stop asked for: {state}/snapshot.json: Permission denied\n"
             f"hint: devstack keeps data, logs and state in {state.parent}: that folder cannot be "
             "written to\n"
+        )
+
+    def test_up_in_a_folder_that_cannot_be_written_to_says_so(self, stack: StackUnderTest) -> None:
+        stack.prefix = BOUND_BY_MODES
+        stack.folder.chmod(0o555)
+
+        refused = stack.devstack("up", "-d", code=1)
+
+        stack.folder.chmod(0o755)
+        own = stack.folder / ".devstack"
+        assert refused.err.endswith(
+            f"cannot start the stack: {own}: Permission denied\n"
+            f"hint: devstack keeps data, logs and state in {own}: that folder cannot be written to\n"
         )
 
     def test_without_a_stack_file_they_say_where_they_looked(
