@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from devstack.core.blame import refusal
 from devstack.core.env import Variable
 from devstack.core.events import Artifact, GatewayShape
 from devstack.core.model import GATEWAY, Service, Stack
@@ -128,7 +129,7 @@ class NginxGateway:
         try:
             loaded = await self._prepare_start(live, shape, table)
         except _REFUSALS as error:
-            raise CannotLaunch(str(error), permanent=False) from error
+            raise CannotLaunch(_why(error), permanent=False) from error
         self._take(shape, loaded)
         self._remember()  # a controller that comes after us may find it started, and us gone
         return Launch(
@@ -159,7 +160,7 @@ class NginxGateway:
         try:
             await self._known_live.confirm_start(self._master, self._config, table)
         except _REFUSALS as error:
-            raise GatewayFailed(str(error)) from error
+            raise GatewayFailed(_why(error)) from error
         return self._shape, self._warnings
 
     async def adopt(
@@ -192,7 +193,7 @@ class NginxGateway:
             settings = self._known_live.settings
             # without its socket nobody can ever tell it anything, and it cannot be given another
             is_lost = settings.features.shared_table and not settings.admin_socket.exists()
-            raise GatewayFailed(str(error), is_lost=is_lost) from error
+            raise GatewayFailed(_why(error), is_lost=is_lost) from error
 
     async def load(self, shape: GatewayShape) -> tuple[str, ...]:
         """See `GatewayDriver.load`."""
@@ -203,7 +204,7 @@ class NginxGateway:
             loaded = await self._known_live.load(self._known_master, config, table)
             self._refuse_without_public(config, loaded)
         except _REFUSALS as error:
-            raise GatewayFailed(str(error)) from error
+            raise GatewayFailed(_why(error)) from error
         self._take(shape, loaded)
         self._remember()
         return self._warnings
@@ -344,6 +345,10 @@ class NginxGateway:
         """Core counts on the monotonic clock, pages show the wall clock's seconds."""
         offset = time.time() - time.monotonic()
         return replace(table, since={key: at + offset for key, at in table.since.items()})
+
+
+def _why(error: Exception) -> str:
+    return refusal(error) if isinstance(error, OSError) else str(error)
 
 
 def _public_is_busy(busy: BusyListen) -> str:

@@ -11,6 +11,7 @@ import signal
 from dataclasses import dataclass
 
 from devstack.core.routes import GatewayConfig, RoutingTable
+from devstack.gateway.files import put_file
 from devstack.gateway.load import (
     BusyListen,
     Candidate,
@@ -22,7 +23,7 @@ from devstack.gateway.load import (
     wait_started,
 )
 from devstack.gateway.settings import GatewaySettings
-from devstack.gateway.table import read_table, replace_table, write_file
+from devstack.gateway.table import read_table, replace_table
 from devstack.gateway.wire import WireTable, tcp_keys, to_wire
 from devstack.steps import StepRunner
 
@@ -84,15 +85,16 @@ class LiveGateway:
     async def replace(self, master: Master, config: GatewayConfig, table: RoutingTable) -> None:
         """Put a routing table in force; when this returns every later request sees it.
 
-        Raises `UnsafeValue`, `TableTooLarge`, `TableUnreachable`; without shared memory what `load` does.
+        Raises `UnsafeValue`, `TableTooLarge`, `TableUnreachable`, and OSError where only the TCP services'
+        part could not be; without shared memory what `load` does.
         """
         async with self._turn:
             wire = to_wire(table, tcp_keys(config))
             if not self.settings.features.shared_table:
                 await self._load(master, config, table)
                 return
-            write_file(self.settings.tcp_table_path, wire.tcp)
             await replace_table(self.settings.admin_socket, wire)
+            put_file(self.settings.tcp_table_path, wire.tcp)  # last: the disk may be full
 
     async def rotate_logs(self, master: Master, most_bytes: int) -> bool:
         """Start new log files when one of them has grown past `most_bytes`; one older one is kept."""
@@ -138,5 +140,5 @@ class LiveGateway:
         return Loaded(candidate.config, candidate.busy, reloaded)
 
     def _write_table_files(self, wire: WireTable) -> None:
-        write_file(self.settings.state_path, wire.state)
-        write_file(self.settings.tcp_table_path, wire.tcp)
+        put_file(self.settings.state_path, wire.state)
+        put_file(self.settings.tcp_table_path, wire.tcp)

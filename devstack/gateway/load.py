@@ -16,6 +16,7 @@ from pathlib import Path
 
 from devstack.core.routes import GatewayConfig, Listen, RoutingTable
 from devstack.gateway.directive import Rendered
+from devstack.gateway.files import put_file
 from devstack.gateway.listeners import Listener, holder_of, listeners_among
 from devstack.gateway.render import all_listens, render
 from devstack.gateway.script import place_script
@@ -99,7 +100,7 @@ async def make_candidate(
     # off the loop: a hundred services take half a second
     rendered = await asyncio.to_thread(render, config, settings, table)
     place_script(settings.folder)
-    settings.candidate_path.write_text(rendered.text)
+    put_file(settings.candidate_path, rendered.text.encode())
     told = await steps.run(
         settings.test_command(),
         title="check the gateway's configuration",
@@ -167,7 +168,7 @@ async def load_candidate(
     earlier = workers_of(master.pid)
     log_end = _size(settings.error_log)
     before = settings.config_path.read_bytes()
-    settings.candidate_path.write_text(candidate.rendered.text)
+    put_file(settings.candidate_path, candidate.rendered.text.encode())
     settings.candidate_path.replace(settings.config_path)
     try:
         await master.signal(signal.SIGHUP)

@@ -7,6 +7,8 @@ that a newer devstack that takes the stack over loads its own.
 import hashlib
 from pathlib import Path
 
+from devstack.gateway.files import put_file
+
 _SOURCE = Path(__file__).with_name("routes.js")
 _CONTENT = _SOURCE.read_bytes()
 
@@ -15,9 +17,4 @@ SCRIPT_NAME = f"routes-{hashlib.sha256(_CONTENT).hexdigest()[:8]}.js"
 
 def place_script(folder: Path) -> None:
     """Put the script into `folder`, where it is not there yet."""
-    place = folder / SCRIPT_NAME
-    if place.is_file() and place.read_bytes() == _CONTENT:
-        return
-    made = folder / (SCRIPT_NAME + ".new")
-    made.write_bytes(_CONTENT)
-    made.replace(place)
+    put_file(folder / SCRIPT_NAME, _CONTENT)

@@ -47,13 +47,6 @@ async def read_table(admin_socket: Path) -> TableNow:
     return TableNow(told["generation"], told["table"])
 
 
-def write_file(place: Path, content: bytes) -> None:
-    """Replace a file that NGINX may be reading."""
-    made = place.with_name(place.name + ".new")
-    made.write_bytes(content)
-    made.replace(place)
-
-
 async def _request(admin_socket: Path, method: str, body: bytes) -> tuple[int, bytes]:
     head = (
         f"{method} /table HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n"

@@ -13,6 +13,7 @@ import pytest
 from devstack.core.routes import GatewayConfig, RoutingTable, Target
 from devstack.gateway.directive import UnsafeValue
 from devstack.gateway.drain import count_connections, wait_drained
+from devstack.gateway.files import put_file
 from devstack.gateway.load import wait_gone
 from devstack.gateway.table import TableUnreachable, read_table, replace_table
 from devstack.gateway.wire import TableTooLarge, WireTable, to_wire
@@ -314,6 +315,51 @@ def test_a_table_that_does_not_fit_changes_nothing(nginx: Nginx, tmp_path: Path)
 def test_f08_a_host_name_never_enters_the_table(address: str) -> None:
     with pytest.raises(UnsafeValue, match="cannot route to"):
         to_wire(RoutingTable({"orders": (Target(1, address),)}), frozenset())
+
+
+def test_where_nothing_can_be_written_http_services_get_their_table_all_the_same(
+    nginx: Nginx, tmp_path: Path
+) -> None:
+    """Only TCP services need a file; a folder in its place is refused even to root, as a full disk is."""
+
+    async def scenario() -> None:
+        shop = Shop()
+        old, fresh = Replica("orders.1", shop.ports[0]), Replica("orders.2", shop.ports[2])
+        lines = [Replica("lines.1", shop.ports[5]), Replica("lines.2", shop.ports[7])]
+        now = table(orders=[old], lines=lines[:1])
+        async with (
+            replicas(old, fresh, *lines),
+            running(nginx, tmp_path, now, shop=shop, tcp=True) as gateway,
+        ):
+            file = gateway.live.settings.tcp_table_path
+            file.with_name(file.name + ".new").mkdir()
+
+            await gateway.replace(table(orders=[fresh], lines=lines[:1]))
+            assert (await ask(shop.orders.address, 8080)).text == "orders.2\n"
+
+            with pytest.raises(OSError, match="Is a directory") as refused:
+                await gateway.replace(table(orders=[old], lines=lines[1:]))
+            assert refused.value.filename == str(file)
+            assert (await ask(shop.orders.address, 8080)).text == "orders.1\n"
+            assert (await ask(shop.lines.address, 7000)).text == "lines.1\n"
+
+            file.with_name(file.name + ".new").rmdir()
+            await gateway.replace(table(orders=[old], lines=lines[1:]))
+            assert (await ask(shop.lines.address, 7000)).text == "lines.2\n"
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_disk_that_is_full_is_told_with_the_file_that_could_not_be_written(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "table.new").symlink_to("/dev/full")
+
+    with pytest.raises(OSError, match="No space left on device") as refused:
+        put_file(tmp_path / "table", b"{}")
+
+    assert refused.value.filename == str(tmp_path / "table")
 
 
 def test_replacing_without_nginx_is_told_as_such(tmp_path: Path) -> None:
