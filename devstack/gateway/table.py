@@ -57,7 +57,7 @@ async def _request(admin_socket: Path, method: str, body: bytes) -> tuple[int, b
             answer = await _exchange(admin_socket, head.encode() + body)
     except (OSError, TimeoutError) as exc:
         raise TableUnreachable(
-            f"cannot reach the routing table at {admin_socket}: {exc or 'no answer'}"
+            f"cannot reach the routing table at {admin_socket}: {str(exc) or 'no answer'}"
         ) from exc
     top, separator, content = answer.partition(b"\r\n\r\n")
     status = top.split(b" ", 2)[1:2]

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from devstack.core.routes import GatewayConfig, RoutingTable, Target
+from devstack.gateway import table as table_module
 from devstack.gateway.directive import UnsafeValue
 from devstack.gateway.drain import count_connections, wait_drained
 from devstack.gateway.files import put_file
@@ -360,6 +362,23 @@ def test_a_disk_that_is_full_is_told_with_the_file_that_could_not_be_written(
         put_file(tmp_path / "table", b"{}")
 
     assert refused.value.filename == str(tmp_path / "table")
+
+
+def test_an_nginx_that_says_nothing_is_told_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table_module, "_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.chdir(tmp_path)
+    place = tmp_path / "admin.sock"
+
+    async def scenario() -> None:
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(place.name)
+            listener.listen()
+            with pytest.raises(TableUnreachable, match=r"admin\.sock: no answer$"):
+                await read_table(place)
+
+    asyncio.run(scenario())
 
 
 def test_replacing_without_nginx_is_told_as_such(tmp_path: Path) -> None:
