@@ -85,6 +85,8 @@ class Channel:
                 async with asyncio.timeout(ANSWER_SECONDS):
                     return await asyncio.shield(future)
             except TimeoutError:
+                if future.done():
+                    continue  # it was this process that stood still, not the keeper
                 if verb == protocol.LIST:
                     self._lose("the keeper does not answer")
                 else:

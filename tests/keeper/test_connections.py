@@ -257,6 +257,30 @@ def test_d06_a_keeper_that_does_not_answer_is_given_up(
     asyncio.run(scenario())
 
 
+def test_a_controller_that_was_stopped_itself_takes_the_answer_that_is_there() -> None:
+    """Its time for the answer is over when it goes on, however soon the keeper had given it."""
+
+    async def scenario() -> None:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        keeper = channel.Channel(ours, lambda _: None)
+        asked = asyncio.ensure_future(keeper.ask(protocol.LIST, {}))
+        await asyncio.sleep(0)
+        request = protocol.decode(theirs.recv(1000))
+
+        theirs.sendall(protocol.encode({"id": request["id"], "ok": True}))
+        loop = asyncio.get_running_loop()
+        clock = loop.time
+        loop.time = lambda: clock() + 2 * channel.ANSWER_SECONDS  # type: ignore[method-assign]  # it did not run for so long
+
+        assert (await asked)["ok"]
+        assert not keeper.closed.is_set()
+        keeper.close()
+        theirs.close()
+
+    asyncio.run(scenario())
+
+
 def test_a_keeper_that_ends_is_no_keeper_for_who_greets_it_then(
     places: Places, tmp_path: Path, tag: str
 ) -> None:
