@@ -167,7 +167,7 @@ class Answers:
             "stack": status["stack"],
             "is_closing": bool(self.control.state.closing),
             # where it does not serve, somebody else may be the one who answers there
-            "gateway": self.control.gateway_url() if self.control.state.is_ready(GATEWAY) else None,
+            "gateway": status["gateway"] if self.control.state.is_ready(GATEWAY) else None,
             "notes": list(self.control.notes()),
             "stopped": [
                 name

@@ -31,7 +31,7 @@ def status(control: Control) -> Listing:
         "file": state.stack.file if state.stack is not None else None,
         "runtime": _runtime(views),
         "controller": {"pid": os.getpid(), "version": __version__},
-        "gateway": control.gateway_url(),
+        "gateway": _gateway_url(control),
         "services": [_service(control, view) for view in views],
         "notes": list(control.notes()),
     }
@@ -59,7 +59,7 @@ def endpoints(control: Control) -> Listing:
     gateway = state.stack.gateway if state.stack is not None else None
     return {
         "schema": SCHEMA,
-        "gateway": control.gateway_url(),
+        "gateway": _gateway_url(control),
         "routes": [{"path": r.path, "to": r.to} for r in (gateway.routes if gateway else ())],
         "endpoints": listed,
     }
@@ -99,7 +99,7 @@ def entry(control: Control, started_at: float) -> Listing:
     state = control.state
     addresses: list[Listing] = []
     for name in state.names():
-        url = control.gateway_url() if name == GATEWAY else control.url(name)
+        url = _gateway_url(control) if name == GATEWAY else control.url(name)
         if url is not None:
             addresses.append({"service": name, "url": url})
     stack = state.stack
@@ -107,7 +107,7 @@ def entry(control: Control, started_at: float) -> Listing:
         "name": stack.name if stack is not None else None,
         "file": stack.file if stack is not None else None,
         "folder": stack.folder if stack is not None else None,
-        "gateway": control.gateway_url(),
+        "gateway": _gateway_url(control),
         "ports": addresses,
         "pid": os.getpid(),
         "version": __version__,
@@ -124,6 +124,16 @@ def counts(control: Control) -> Listing:
         "settled": sum(view.word.is_settled for view in views),
         "pending": [[v.name, v.word.value, v.reason] for v in views if not v.word.is_settled],
     }
+
+
+def _gateway_url(control: Control) -> str | None:
+    """None while NGINX serves at another port than the file wants: that one may be somebody else's."""
+    stack, loaded = control.state.stack, control.state.gateway.loaded
+    wanted = stack.gateway if stack is not None else None
+    if wanted is not None and loaded is not None:
+        is_loaded = loaded.public and loaded.port == wanted.port
+        return control.gateway_url() if is_loaded else None
+    return control.gateway_url()
 
 
 def _runtime(views: tuple[ServiceView, ...]) -> str:
@@ -145,7 +155,7 @@ def _service(control: Control, view: ServiceView) -> Listing:
         "overridden": view.overridden,
         "file_replicas": view.definition.replicas,
         "revision": state.of(view.name).desired,
-        "url": control.gateway_url() if view.name == GATEWAY else control.url(view.name),
+        "url": _gateway_url(control) if view.name == GATEWAY else control.url(view.name),
         "warnings": list(view.warnings),
         "last_exit": _last_exit(state, view.name),
         "replicas": [_replica(state, replica) for replica in view.replicas],

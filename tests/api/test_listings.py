@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import devstack.api
 from devstack.api import listings, render
 from devstack.api.text import age, columns, one_line, printable
+from devstack.core.shape import wanted_shape
 from devstack.core.state import State
 from tests.api.scripted import Scripted, running_state
 
@@ -91,6 +93,26 @@ class TestStatus:
             "revision": None,
             "started_at": "2025-10-09T08:53:20.000Z",
         }
+
+    def test_a_gateway_has_no_url_where_it_has_loaded_another_port_than_the_file_wants(
+        self, control: Scripted
+    ) -> None:
+        """Its new port is somebody else's: the URL would lead there."""
+        state = control.state
+        wanted = wanted_shape(state)
+        gateway = replace(state.gateway, loaded=wanted)
+        control.state = replace(state, gateway=gateway)
+        assert listings.status(control)["gateway"] == "http://127.0.0.1:8080"
+
+        for other in (replace(wanted, port=18080), replace(wanted, public=False)):
+            control.state = replace(state, gateway=replace(gateway, loaded=other))
+            assert listings.status(control)["gateway"] is None
+            assert listings.endpoints(control)["gateway"] is None
+            assert listings.entry(control, 0.0)["gateway"] is None
+
+        routes = replace(wanted, routes=(("/old", "api", False, None, False),))
+        control.state = replace(state, gateway=replace(gateway, loaded=routes))
+        assert listings.status(control)["gateway"] == "http://127.0.0.1:8080"
 
     def test_what_a_cluster_made_has_no_pid_slot_or_address(self, control: Scripted) -> None:
         observed = next(

@@ -223,6 +223,8 @@ def test_a_gateway_port_that_is_taken_is_refused_and_the_old_one_goes_on(town: T
 
         assert str(port) in refused.err
         assert str(os.getpid()) in refused.err
+        for told in (refused, town.stack.devstack("status"), town.stack.devstack("endpoints")):
+            assert f"http://127.0.0.1:{port}" not in told.out
         assert ask(old, "/")[1]["word"] == "alpha"
     assert town.pids() == before
     town.stack.up()
