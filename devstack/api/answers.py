@@ -47,6 +47,12 @@ class Answers:
         self.is_leaving = False
         self._ups = 0
         self._feeds: set[Feed] = set()
+        self._removing: set[asyncio.Future[Outcome]] = set()
+
+    async def data_removed(self) -> None:
+        """Wait for each `down --volumes`: it goes on when the stack has ended, and takes its time."""
+        if self._removing:
+            await asyncio.wait(self._removing)
 
     def close(self) -> None:
         """Let everything that waits or streams come to its end."""
@@ -103,7 +109,10 @@ class Answers:
 
     async def down(self, request: Request) -> Outcome:
         request.lessee.asked_to_end = True
-        stopping = asyncio.ensure_future(self.control.down(volumes=request.flag("volumes")))
+        volumes = request.flag("volumes")
+        stopping = asyncio.ensure_future(self.control.down(volumes=volumes))
+        if volumes:
+            self._removing.add(stopping)
         seen: dict[str, float] = {}
         last: object = None
         try:
@@ -115,6 +124,7 @@ class Answers:
                     await request.tell({"stopping": left})
             return stopping.result()
         finally:
+            self._removing.discard(stopping)
             stopping.cancel()
 
     def _left(self, seen: dict[str, float]) -> list[list[object]]:

@@ -86,6 +86,7 @@ class ControlServer:
 
     async def close(self) -> None:
         """Give every answer that is due, then end; the socket and the stack's entry are gone after it."""
+        await self._answers.data_removed()
         self._answers.close()
         if self._tasks is not None:
             await self._is_closed.wait()

@@ -68,9 +68,12 @@ class Served:
 
         return asyncio.run_coroutine_threadsafe(run(), self._loop).result(PATIENCE)
 
-    def close(self) -> None:
+    def begin_to_close(self) -> None:
         with contextlib.suppress(RuntimeError):  # it has ended by itself
             self._loop.call_soon_threadsafe(self._may_close.set)
+
+    def close(self) -> None:
+        self.begin_to_close()
         self.join()
 
     def join(self) -> None:

@@ -581,6 +581,29 @@ class TestTheEnd:
             pass
         running.call(running.control.may_end.set)
 
+    def test_down_that_removes_data_is_answered_however_long_that_takes(
+        self, places: Places, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The stack has ended by then, and the controller is about to."""
+        monkeypatch.setattr(server_module, "LAST_WORDS_SECONDS", 0.0)
+        with serving(places) as served:
+            served.call(lambda: setattr(served.control, "state", running_state()))
+            served.call(served.control.may_end.clear)
+            client = client_of(served)
+            number = client.send("down", volumes=True)
+            eventually(lambda: "down with volumes" in served.control.calls)
+
+            served.begin_to_close()
+            for _ in range(20):
+                assert client_of(served).ask("status").exit_code == 0
+            served.call(served.control.may_end.set)
+
+            while "end" not in (told := client.wait()):
+                assert told["id"] == number
+            assert told["end"] == {"exit_code": 0, "lines": ["stopped 2 services"]}
+            with pytest.raises(Lost):
+                client.wait()
+
     def test_a_newer_client_replaces_the_controller_and_the_lease_goes_along(
         self, places: Places
     ) -> None:
