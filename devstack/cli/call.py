@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 
 from devstack.api.checkout import USUAL_FILE, taken_name
-from devstack.api.client import ANSWER_SECONDS, Client, Silent, connect_soon
+from devstack.api.client import ANSWER_SECONDS, Client, Silent, connect_soon, has_keeper
 from devstack.api.locate import PlaceRefused, Places, check, places_of, stack_id_of
 from devstack.cli.talk import FAILED, NO_CONTROLLER, Failed, finish, say, usage_error
 
@@ -60,17 +60,21 @@ class Call:
     def reach(self, *, sweeps: bool = False) -> Client:
         """The controller of the stack; fails with exit code 3 where there is none.
 
-        Then it is said what a dead run left, and a command that `sweeps` has ended that.
+        Then it is said what a dead run left, and a command that `sweeps` has ended that. What a
+        keeper runs all the same is no dead run: that is said instead.
         """
         places = self.places()
         client = reach(places)
         if client is None:
             report_dead_runs(places, kill=sweeps)
-            raise Failed(
-                f"{_shown(self.stack_file(must_exist=False))} is not running",
-                "devstack up starts it",
-                code=NO_CONTROLLER,
-            )
+            file = _shown(self.stack_file(must_exist=False))
+            if has_keeper(places):  # controllers died so often that it waits with the next
+                raise Failed(
+                    f"{file} runs without a controller",
+                    "devstack up takes over what runs, devstack down ends it",
+                    code=NO_CONTROLLER,
+                )
+            raise Failed(f"{file} is not running", "devstack up starts it", code=NO_CONTROLLER)
         return client
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import time
 
-from devstack.api.client import Silent, connect
+from devstack.api.client import Silent, connect, has_keeper
 from devstack.api.locate import PlaceRefused, read_entry, stacks
 from devstack.cli import talk
 from devstack.cli.options import read
@@ -22,6 +22,7 @@ usage: devstack ls [--json]
 
 Every stack of this user that runs, or of which something is left: id, name, age, folder, ports.
 devstack down --stack ID stops one, also where its folder is gone.
+One with no-controller runs all the same: devstack up in its folder takes it over.
 
   --json    one object, see api/schemas/ls.json
 """
@@ -53,7 +54,7 @@ def _stack(place: Places) -> dict[str, object] | None:
     except (OSError, Silent):
         state = "unknown"
     else:
-        state = "gone" if client is None else "running"
+        state = "running" if client is not None else _without_controller(place)
     if client is not None:
         client.close()
     elif not entry and not _has_record(place):
@@ -72,6 +73,11 @@ def _stack(place: Places) -> dict[str, object] | None:
         "ports": entry.get("ports", []),
         "pid": entry.get("pid") if state == "running" else None,
     }
+
+
+def _without_controller(place: Places) -> str:
+    """Whether a keeper runs the stack all the same."""
+    return "no-controller" if has_keeper(place) else "gone"
 
 
 def _has_record(place: Places) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from devstack.api.client import lock_holder
 from devstack.cli.table import COMMANDS
 from tests.api.test_listings import schema_of
 from tests.support.processes import eventually, is_alive
@@ -34,6 +35,20 @@ def entry_of(stack: StackUnderTest) -> dict[str, Any] | None:
     """The stack in `devstack ls`, once its controller has told it there."""
     stacks = listing(stack, "ls", "ls")["stacks"]
     return next((s for s in stacks if s["folder"] == str(stack.folder)), None)
+
+
+def kill_controllers(stack: StackUnderTest, count: int) -> None:
+    """The one that has the stack, and those that follow it."""
+    killed: set[int] = set()
+
+    def kill_another() -> bool:
+        pid = lock_holder(stack.places)
+        if pid and pid not in killed:
+            os.kill(pid, signal.SIGKILL)
+            killed.add(pid)
+        return len(killed) == count
+
+    eventually(kill_another)
 
 
 class TestWithoutAStack:
@@ -442,6 +457,26 @@ class TestDown:
         assert "the last run ended because" in again.err
         assert stack.service("api")["state"] == "ready"
         assert "the last run" not in stack.devstack("down").err
+
+    def test_what_a_keeper_runs_without_a_controller_is_told_as_such_and_up_takes_it_over(
+        self, stack: StackUnderTest
+    ) -> None:
+        """The keeper starts three in a minute: after that nobody answers, and everything runs on."""
+        stack.up()
+        before = stack.pids("api")
+        kill_controllers(stack, 4)
+
+        told = stack.devstack("status", code=3)
+        listed = entry_of(stack)
+        for_people = stack.devstack("ls")
+
+        hint = "devstack up takes over what runs, devstack down ends it"
+        assert told.err == f"stack.yaml runs without a controller\nhint: {hint}\n"
+        assert listed is not None
+        assert (listed["state"], listed["pid"]) == ("no-controller", None)
+        assert " no-controller " in for_people.out
+        stack.up()
+        assert stack.pids("api") == before
 
     def test_i02_a_stale_socket_and_lock_are_no_obstacle(self, stack: StackUnderTest) -> None:
         stack.devstack("status", code=3)
