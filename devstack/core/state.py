@@ -252,9 +252,27 @@ class State:
             case Condition.STARTED:
                 return self.is_started(name) or self.is_ready(name)
             case Condition.READY:
-                return self.is_ready(name)
+                return self.is_ready(name) and self.is_reachable(name)
             case Condition.COMPLETED:
                 return self.is_completed(name)
+
+    def is_reachable(self, name: str) -> bool:
+        """Whether the gateway sends requests for a service to anybody, where it is of use to wait for that.
+
+        A replica is ready some milliseconds before the table with it is in force; who dials it by
+        its name in that time is told that nobody is there.
+        """
+        service, gateway = self.definition(name), self.gateway
+        if service is None or not service.is_balanced or not self.gateway_running:
+            return True
+        if gateway.is_deaf or gateway.load_error is not None:
+            return True
+        names = [endpoint.name for endpoint in service.balanced_endpoints]
+        serving = [replica for replica in self.replicas_of(name) if replica.is_serving]
+        if not any(replica.address(each) for replica in serving for each in names):
+            return True
+        keys = gateway.table.ready if gateway.table is not None else ()
+        return any(key.partition(".")[0] == name for key in keys)
 
     @property
     def gateway_running(self) -> bool:

@@ -39,6 +39,25 @@ _GIVEN_UP_WHILE_UP_IS_RUN_AGAIN: list[Action] = [
     ("time", 15, 6),
 ]
 
+_ENDED_WELL_BEFORE_ITS_SOURCE_CHANGED: list[Action] = [
+    ("keeper", 0, 0),
+    ("keeper", 0, 0),
+    ("spawn", 7, 0),
+    ("exit", 0, 8),
+    ("time", 15, 0),
+    ("spawn", 5, 0),
+    ("apply", 13, 12),
+    ("prepare", 0, 11),
+    ("ready", 0, 0),
+    ("spawn", 3, 2),
+    ("time", 7, 0),
+    ("spawn", 11, 0),
+    ("exit", 15, 0),
+    ("scale", 0, 12),
+    ("edit", 0, 0),
+    ("spawn", 0, 0),
+]
+
 
 def live(actions: list[Action], *, is_up: bool) -> World:
     """A history, from an empty machine or from a stack that is up."""
@@ -56,6 +75,7 @@ def live(actions: list[Action], *, is_up: bool) -> World:
 @settings(max_examples=120)
 @given(_ACTIONS, st.booleans())
 @example(_GIVEN_UP_WHILE_UP_IS_RUN_AGAIN, True)
+@example(_ENDED_WELL_BEFORE_ITS_SOURCE_CHANGED, True)
 def test_every_history_is_safe_converges_and_replays(actions: list[Action], is_up: bool) -> None:
     world = live(actions, is_up=is_up)
     world.be_kind()

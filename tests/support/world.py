@@ -78,6 +78,10 @@ class Process:
     failing_stop: bool = False
 
     @property
+    def key(self) -> tuple[str, int, str]:
+        return self.service, self.slot, self.revision
+
+    @property
     def serves(self) -> bool:
         return self.ready and self.current and not self.dead
 
@@ -391,7 +395,8 @@ class World(History):
                 if any(name == "db" for name, _ in self.artifacts) or not service.depends_on:
                     self.completed.add((process.service, process.revision, self.data))
             elif not failed and service.restart is not Restart.ALWAYS:
-                self.record_of(process).for_good = True
+                # one that ended well fails no more, whatever is made of its source
+                self.records[process.key] = Record(for_good=True)
             else:
                 self.count_failure(
                     process,
@@ -402,8 +407,7 @@ class World(History):
         self.record(e.ReplicaExited(process.replica, e.Exit(code, signal), jitter, is_loss=is_loss))
 
     def record_of(self, process: Process) -> Record:
-        key = (process.service, process.slot, process.revision)
-        return self.records.setdefault(key, Record())
+        return self.records.setdefault(process.key, Record())
 
     def count_failure(self, process: Process, jitter: float, *, for_good: bool) -> None:
         record = self.record_of(process)
@@ -683,8 +687,25 @@ class World(History):
                 case _:
                     assert_never(dependency.condition)
             assert is_met, f"{service.name} starts before {target} is {dependency.condition}"
+            if dependency.condition is Condition.READY and self.must_be_routed(target):
+                assert self.nginx is not None
+                keys = [key for key, targets in self.nginx.table.ready.items() if targets]
+                assert target in {key.partition(".")[0] for key in keys}, (
+                    f"{service.name} starts before anybody can reach {target}"
+                )
         if service.is_balanced and self.state.is_listed(GATEWAY):
             assert self.gateway_was_loaded, f"{service.name} starts before the first load"
+
+    def must_be_routed(self, target: str) -> bool:
+        """Whether callers reach a service through an NGINX that does as it is told."""
+        service = self.state.definition(target)
+        return (
+            service is not None
+            and service.is_balanced
+            and self.gateway_takes_requests()
+            and self.routes_failures < 10
+            and self.state.gateway.load_error is None
+        )
 
     def check_update(self, service: Service, op: StartReplica, current: list[Process]) -> None:
         """One canary until the revision was ready once; then a quarter at a time."""
