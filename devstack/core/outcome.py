@@ -26,11 +26,19 @@ def routes_in_force(state: State, name: str) -> bool:
     if service is None or not service.is_balanced or not state.gateway_running:
         return True
     table = state.gateway.table
-    if table is None or state.gateway.setting is not None:
+    if table is None or state.gateway.setting is not None or not _slots_are_known(state, name):
         return False
     wanted = wanted_table(state, frozenset(leaving(state)))
     keys = [key for key in {*wanted.ready, *table.ready} if key.split(".")[0] == name]
     return all(wanted.ready.get(key) == table.ready.get(key) for key in keys)
+
+
+def _slots_are_known(state: State, name: str) -> bool:
+    """Whether NGINX has loaded all slots of a service: it sends no requests to others."""
+    loaded = state.gateway.loaded
+    if loaded is None or not state.owns_replicas(name):
+        return True
+    return dict(loaded.slots).get(name, 0) >= state.wanted_count(name)
 
 
 def configuration_in_force(state: State) -> bool:
@@ -71,8 +79,16 @@ def is_down(state: State, name: str) -> bool:
 
 def routes_failure(state: State, name: str) -> str:
     """Why callers will not reach a service's new replicas; empty while they may."""
-    is_in_vain = state.gateway.is_deaf and not routes_in_force(state, name)
-    return state.gateway.routes_error if is_in_vain else ""
+    if routes_in_force(state, name):
+        return ""
+    refused = state.gateway.load_error
+    if (
+        refused is not None
+        and refused[0] == wanted_shape(state)
+        and not _slots_are_known(state, name)
+    ):
+        return refused[1]
+    return state.gateway.routes_error if state.gateway.is_deaf else ""
 
 
 def update_failure(state: State, name: str, now: float) -> str:
@@ -100,7 +116,8 @@ def update_failure(state: State, name: str, now: float) -> str:
             return "\n".join([*newest, ended, *slot.last_exit.tail])
     seconds = overdue_seconds(state, name, now)
     if seconds is not None and known.good != wanted:
-        reason = next((r.reason for r in state.replicas_of(name) if r.reason), "")
+        reasons = (r.reason for r in state.replicas_of(name) if r.revision == wanted)
+        reason = next(filter(None, reasons), "")
         return f"{name} is not ready within {seconds:g} s" + (f": {reason}" if reason else "")
     return ""
 

@@ -188,13 +188,15 @@ def _reason(state: State, name: str, word: Word, holds: Iterable[Hold], now: flo
 
 
 def overdue_seconds(state: State, name: str, now: float) -> float | None:
-    """The start time-out of a service when one of its replicas has exceeded it, else None."""
+    """The start time-out of a service when a replica of the wanted revision exceeded it, else None."""
     service = state.definition(name)
     if service is None or service.is_job:
         return None
     for replica in state.replicas_of(name):
         age = now - replica.requested_at
-        if replica.is_current and not replica.was_ready and age > service.start_timeout_seconds:
+        is_late = not replica.was_ready and age > service.start_timeout_seconds
+        # an older one gets a successor, whatever became of it
+        if is_late and replica.is_current and replica.revision == state.wanted_revision(name):
             return service.start_timeout_seconds
     return None
 

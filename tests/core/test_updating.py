@@ -55,6 +55,18 @@ def test_a_canary_that_fails_is_tried_in_its_own_slot_and_the_others_are_left_al
     assert core.running("worker") == ["worker.1#1", "worker.1#3", "worker.2#1", "worker.3#1"]
 
 
+def test_what_was_never_ready_and_has_a_successor_that_is_has_not_failed_by_that() -> None:
+    core = History()
+    core.up(worker())
+    core.prepared("worker")
+    core.spawned("worker.1#1")
+    core.wait(121)
+    save(core)
+    core.spawned("worker.1#2")
+
+    assert core.ready("worker.1#2") == ["stop worker.1#1: replaced by worker.1#2"]
+
+
 def test_what_is_not_ready_in_time_is_stopped_while_the_old_one_serves() -> None:
     core = serving()
     save(core)

@@ -12,6 +12,7 @@ from devstack.core.outcome import (
     is_down,
     is_scaled,
     is_settled,
+    scale_failure,
     update_failure,
 )
 from devstack.core.tell import Tone, tell
@@ -51,6 +52,22 @@ def overdue(core: History) -> None:
     core.up(worker())
     core.prepared("worker")
     core.spawned("worker.1#1")
+    core.wait(121)
+
+
+def mended_when_overdue(core: History) -> None:
+    overdue(core)
+    core.up(worker(), worker="source-2")
+
+
+def its_successor_starts(core: History) -> None:
+    mended_when_overdue(core)
+    core.prepared("worker")
+    core.spawned("worker.1#2")
+
+
+def its_successor_is_overdue_too(core: History) -> None:
+    its_successor_starts(core)
     core.wait(121)
 
 
@@ -260,6 +277,9 @@ def test_a_service_has_one_word_and_a_reason(
         (crash_loop, ["backing off: killed by SIGKILL"]),
         (cannot_start, ["cannot start worker: no such program"]),
         (overdue, ["not ready within 120 s"]),
+        (mended_when_overdue, []),
+        (its_successor_starts, []),
+        (its_successor_is_overdue_too, ["not ready within 120 s"]),
         (job_failed, ["worker exited with code 2"]),
         (ended_with_a_port, [ENDED]),
         (one_of_two_ended_with_a_port, [ENDED]),
@@ -493,6 +513,37 @@ def test_scale_is_done_when_the_new_routes_are_in_force() -> None:
 
     core.routed()
     assert is_scaled(core.state, "web")
+
+
+def test_slots_that_nginx_does_not_know_are_not_served_and_a_refused_load_says_why() -> None:
+    core = History()
+    core.up(nginx(), web())
+    core.prepared("gateway")
+    core.prepared("web")
+    core.start("gateway.1#1")
+    core.loaded()
+    core.routed()
+    core.start("web.1#1")
+    core.routed()
+    assert core.state.gateway.loaded is not None
+    count = dict(core.state.gateway.loaded.slots)["web"] + 1
+
+    core.tell(e.ScaleRequested("web", count))
+    loading = core.state.gateway.loading
+    assert loading is not None
+    for slot in range(2, count + 1):
+        core.start(f"web.{slot}#1")
+        if core.state.gateway.setting is not None:
+            core.routed()
+    assert (is_scaled(core.state, "web"), scale_failure(core.state, "web", core.now)) == (False, "")
+    core.tell(e.GatewayLoadFailed(loading, "port 8080 is in use"))
+    assert not is_scaled(core.state, "web")
+    assert scale_failure(core.state, "web", core.now) == "port 8080 is in use"
+
+    core.wait(60)
+    core.loaded()
+    core.routed()
+    assert (is_scaled(core.state, "web"), scale_failure(core.state, "web", core.now)) == (True, "")
 
 
 def test_stop_is_done_when_nothing_of_it_runs() -> None:

@@ -72,6 +72,7 @@ def give_up_on_updates(state: State, draft: Draft) -> None:
             or replica.slot is None
             or replica.was_ready
             or not replica.is_current
+            or replica.id in draft.leaving
             or service.is_job
         ):
             continue
