@@ -206,9 +206,10 @@ def _warnings(state: State, name: str, holds: Iterable[Hold]) -> tuple[str, ...]
     found = list(known.warnings[-policy.WARNINGS_SHOWN :])
     if known.artifact is not None:
         found += [text for text in known.artifact.warnings if text not in found]
-    wanted = state.wanted_revision(name)
-    if known.prepare_error is not None and known.prepare_error[0] == wanted:
-        found.append(f"newest source is not running: {known.prepare_error[1]}")
+    error = known.prepare_error
+    stands_in = any(replica.is_current for replica in state.replicas_of(name))
+    if stands_in and error is not None and error[0] == state.wanted_revision(name):
+        found.append(f"newest source is not running: {error[1]}")
     if known.rollout_error is not None and known.rollout_error[0] == known.desired:
         found.append(f"newest source does not start: {known.rollout_error[1]}")
     if name == GATEWAY:

@@ -430,6 +430,14 @@ def test_while_the_newest_source_is_not_running_a_warning_says_so() -> None:
     )
 
 
+def test_what_never_ran_has_its_reason_and_no_warning_that_says_it_again() -> None:
+    core = History()
+    prepare_failed(core)
+
+    view = service_view(core.state, core.plan, "worker", core.now)
+    assert (view.reason, view.warnings) == ("cannot build worker: main.go:3: undefined: x", ())
+
+
 def test_a_restart_is_done_when_every_replica_is_new_ready_and_gets_its_requests() -> None:
     core = History()
     ready(core)
