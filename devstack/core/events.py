@@ -249,8 +249,17 @@ class PrepareFailed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class PrepareCancelRequested(Event):
+    """Intent: what makes the artifact is being killed, since nobody wants it any more."""
+
+    service: str
+    revision: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
 class PrepareAbandoned(Event):
-    """The step was cut short by the loss of its keeper or controller: it is planned again."""
+    """It was cut short, cancelled or with its keeper or controller: what is wanted is planned again."""
 
     service: str
     revision: str

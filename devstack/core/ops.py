@@ -11,6 +11,7 @@ from devstack.core.events import (
     Event,
     GatewayLoadRequested,
     GatewayShape,
+    PrepareCancelRequested,
     PrepareStarted,
     ReplicaDrainRequested,
     ReplicaStartRequested,
@@ -25,6 +26,15 @@ from devstack.core.routes import RoutingTable
 @dataclass(frozen=True, slots=True)
 class Prepare:
     """Make the artifact of a revision while older replicas serve."""
+
+    service: str
+    revision: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class CancelPrepare:
+    """Kill what makes the artifact of a revision."""
 
     service: str
     revision: str
@@ -95,6 +105,7 @@ class RemoveWorkload:
 
 Op = (
     Prepare
+    | CancelPrepare
     | StartReplica
     | DrainReplica
     | StopReplica
@@ -130,6 +141,8 @@ def intent_of(op: Op, at: float) -> Event:
     match op:
         case Prepare(service, revision, _):
             return PrepareStarted(service, revision, at=at)
+        case CancelPrepare(service, revision, cause):
+            return PrepareCancelRequested(service, revision, cause, at=at)
         case StartReplica(replica, service, slot, revision, cause):
             return ReplicaStartRequested(replica, service, slot, revision, cause, at=at)
         case DrainReplica(replica, cause):

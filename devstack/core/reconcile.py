@@ -31,6 +31,7 @@ _RULES: tuple[Callable[[State, Draft], None], ...] = (
     updating.give_up_on_updates,
     ending.stop_the_drained,
     ending.retire,
+    filling.cancel_preparations,
     filling.prepare,
     filling.fill,
     updating.roll,

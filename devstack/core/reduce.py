@@ -67,6 +67,7 @@ _REDUCERS: Mapping[type[e.Event], Callable[[State, Any], State]] = {
     e.PrepareStarted: preparing.prepare_started,
     e.PrepareSucceeded: preparing.prepare_succeeded,
     e.PrepareFailed: preparing.prepare_failed,
+    e.PrepareCancelRequested: preparing.prepare_cancel_requested,
     e.PrepareAbandoned: preparing.prepare_abandoned,
     e.DataReset: preparing.data_reset,
     e.ReplicaStartRequested: replicas.replica_start_requested,

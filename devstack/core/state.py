@@ -102,6 +102,8 @@ class ServiceState:
     """The last revision that was ready."""
     good_artifact: Artifact | None = None
     preparing: str | None = None
+    cancelling: bool = False
+    """What is being prepared was asked to end."""
     prepare_error: tuple[str, str] | None = None
     """(revision, message)."""
     rollout_error: tuple[str, str] | None = None
@@ -300,7 +302,10 @@ class State:
     def is_empty(self) -> bool:
         """Whether nothing runs and nothing is under way: a stack that is closing is down."""
         return not self.replicas and not any(
-            s.workload.exists or s.workload.applying or s.workload.removing
+            s.preparing is not None
+            or s.workload.exists
+            or s.workload.applying
+            or s.workload.removing
             for s in self.services.values()
         )
 

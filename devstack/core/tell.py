@@ -37,6 +37,8 @@ def tell(before: State, event: e.Event, after: State) -> Line | None:  # noqa: C
             return Line(service, "prepared")
         case e.PrepareFailed(service=service, message=message):
             return Line(service, message, Tone.BAD)
+        case e.PrepareCancelRequested(service=service, cause=cause):
+            return Line(service, f"preparation stops: {cause}")
         case e.ReplicaStartFailed(replica=replica, message=message):
             known = _is_last_failure(before, event)
             return None if known else Line(_service(before, replica), message, Tone.BAD)

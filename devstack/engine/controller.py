@@ -67,7 +67,7 @@ class Controller:
             finally:
                 background.cancel()
                 for op in self._running:
-                    op.cancel()  # a preparation that nobody waits for any more
+                    op.cancel()  # nobody waits for it any more
 
     async def until(self, is_so: Callable[[State], bool]) -> State:
         """Wait until something is so of the State; returns that State."""

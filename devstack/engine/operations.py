@@ -15,6 +15,7 @@ from devstack.core.events import Artifact, Event, GatewayShape
 from devstack.core.model import GATEWAY, Check, RuntimeName, Service
 from devstack.core.ops import (
     ApplyWorkload,
+    CancelPrepare,
     DrainReplica,
     LoadGateway,
     Op,
@@ -87,7 +88,7 @@ class ProbeTarget:
         return self.service.ready
 
 
-TURNS_TO_START = 6
+TURNS_TO_START = 8
 """Turns of the loop between a preparation that finds everything in place and the start of its replica."""
 
 
@@ -118,6 +119,8 @@ class Operations:
     jitter: Callable[[], float] = lambda: random.uniform(-1.0, 1.0)  # noqa: S311 - spreads retries, no secret
     on_end: Callable[[ReplicaEnd], ReplicaEnd] = lambda end: end
     """Adds what only the engine knows to an end: the last lines of the log, a stolen port."""
+    _making: dict[str, asyncio.Task[Event]] = field(default_factory=dict)
+    """Preparations under way, by service."""
     _starting: dict[str, asyncio.Event] = field(default_factory=dict)
     """Starts under way: a stop of the same replica waits for them."""
     _ended: set[str] = field(default_factory=set)
@@ -155,6 +158,9 @@ class Operations:
         match op:
             case Prepare(service, revision, _):
                 await self._prepare(state, service, revision, post)
+            case CancelPrepare(service, _, _):
+                if service in self._making:
+                    self._making[service].cancel()
             case StartReplica():
                 done = self._starting[op.replica] = asyncio.Event()
                 try:
@@ -181,6 +187,14 @@ class Operations:
     # ── preparing and replicas ────────────────────────────────────────────────────────────────
 
     async def _prepare(self, state: State, name: str, revision: str, post: Post) -> None:
+        """In a task of its own: it can be cancelled, and that is told once nothing of it runs."""
+        async with asyncio.TaskGroup() as tasks:
+            making = tasks.create_task(self._make(state, name, revision))
+            self._making[name] = making
+        del self._making[name]
+        post(e.PrepareAbandoned(name, revision) if making.cancelled() else making.result())
+
+    async def _make(self, state: State, name: str, revision: str) -> Event:
         service = _definition(state, name)
         runtime = self.replicas.get(service.runtime) or self.workloads[service.runtime]
         if service.depends_on or name == GATEWAY:
@@ -188,12 +202,11 @@ class Operations:
         try:
             artifact = await runtime.prepare(service, revision)
         except PrepareFailed as error:
-            post(e.PrepareFailed(name, revision, str(error)))
+            return e.PrepareFailed(name, revision, str(error))
         except RuntimeUnavailable:
             # the runtime itself tells that it is lost, and when it is back
-            post(e.PrepareAbandoned(name, revision))
-        else:
-            post(e.PrepareSucceeded(name, revision, artifact))
+            return e.PrepareAbandoned(name, revision)
+        return e.PrepareSucceeded(name, revision, artifact)
 
     async def _start(self, state: State, op: StartReplica, post: Post) -> None:
         service = _definition(state, op.service)

@@ -1,6 +1,7 @@
-"""What `devstack restart` answers where the new replica starts and is no use."""
+"""`devstack restart` where what runs or is prepared is no use: what it answers, and what it ends."""
 
-from tests.commands.kit import KeepAlive, Make, ask, current, edited
+from tests.commands.kit import KeepAlive, Make, ask, current, edited, eventually, listener
+from tests.support.stacks import StackUnderTest
 
 
 def test_a_source_that_starts_and_never_gets_ready_leaves_the_old_one_serving_and_is_told(
@@ -40,3 +41,33 @@ services:
 
     stack.devstack("restart", "alpha")
     assert set(current(stack, "alpha")).isdisjoint(before)
+
+
+def installs(stack: StackUnderTest) -> bool:
+    return any(" pip install " in found.command for found in stack.left())
+
+
+def test_an_installation_that_hangs_ends_with_stop_and_makes_way_for_what_was_mended(
+    make: Make,
+) -> None:
+    stack = make("services:\n  alpha: {source: ., command: [python, alpha.py]}\n")
+    wanted = stack.folder / "requirements.txt"
+    with listener(0) as silent:  # an index that takes the connection and never answers
+        index = f"http://127.0.0.1:{silent.getsockname()[1]}/simple"
+        wanted.write_text(f"--index-url {index}\nno-such-package\n")
+        stack.devstack("up", "-d")
+        eventually(lambda: installs(stack), "uv installs")
+
+        stack.devstack("stop", "alpha")
+        eventually(lambda: not installs(stack), "uv has ended")
+        assert stack.service("alpha")["state"] == "stopped"
+
+        stack.devstack("start", "alpha", "--no-wait")
+        eventually(lambda: installs(stack), "uv installs again")
+        wanted.unlink()
+        stack.devstack("restart", "alpha")
+        assert not installs(stack)
+
+    why = stack.devstack("why", "alpha").out
+    assert "preparation stops: alpha was stopped" in why
+    assert "preparation stops: a newer revision is wanted" in why

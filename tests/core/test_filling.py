@@ -5,7 +5,7 @@ import pytest
 from devstack.core import events as e
 from devstack.core.model import Check, Condition, Restart, TcpProbe
 from devstack.core.state import Override, Phase
-from tests.support.history import History, database, needs, nginx, web, worker
+from tests.support.history import History, database, job, needs, nginx, web, worker
 
 
 def test_a_wanted_slot_is_prepared_for_and_then_filled() -> None:
@@ -101,10 +101,13 @@ def test_only_one_revision_is_prepared_at_a_time_and_only_the_newest_becomes_des
     core = History()
     core.up(worker())
     first = core.state.of("worker").preparing
-    for digest in ("source-2", "source-3", "source-4"):
+    assert core.tell(e.SourceChanged("worker", "source-2")) == [
+        "cancel worker: a newer revision is wanted"
+    ]
+    for digest in ("source-3", "source-4"):
         assert core.tell(e.SourceChanged("worker", digest)) == []
 
-    assert core.prepared("worker") == ["prepare worker"]
+    assert core.cancelled("worker") == ["prepare worker"]
     assert core.state.of("worker").desired is None
     assert core.state.of("worker").preparing == core.state.wanted_revision("worker") != first
     assert core.prepared("worker") == ["start worker.1#1"]
@@ -117,9 +120,81 @@ def test_e08_twenty_saves_make_one_build_and_one_more() -> None:
     core.start("worker.1#1")
 
     planned = core.tell(*(e.SourceChanged("worker", f"save-{n}") for n in range(20)))
-    assert planned == ["prepare worker"]
-    assert core.prepared("worker") == ["prepare worker"]
+    assert planned == ["prepare worker", "cancel worker: a newer revision is wanted"]
+    assert core.cancelled("worker") == ["prepare worker"]
     assert core.prepared("worker") == ["start worker.1#2"]
+
+
+@pytest.mark.parametrize(
+    ("wish", "cause", "back"),
+    [
+        (e.StopRequested("worker"), "worker was stopped", e.StartRequested("worker")),
+        (e.ScaleRequested("worker", 0), "scaled to 0", e.ScaleRequested("worker", 1)),
+    ],
+)
+def test_what_is_not_wanted_any_more_is_cancelled_and_prepared_anew_when_it_is_again(
+    wish: e.Event, cause: str, back: e.Event
+) -> None:
+    core = History()
+    core.up(worker())
+
+    assert core.tell(wish) == [f"cancel worker: {cause}"]
+    assert core.tell(back) == []  # one at a time
+    assert core.cancelled("worker") == ["prepare worker"]
+    assert core.tell(wish) == [f"cancel worker: {cause}"]
+    assert core.cancelled("worker") == []
+
+
+def test_a_preparation_that_was_done_when_it_was_cancelled_counts_if_it_is_wanted_again() -> None:
+    core = History()
+    core.up(worker())
+    core.tell(e.StopRequested("worker"), e.StartRequested("worker"))
+
+    assert core.prepared("worker") == ["start worker.1#1"]
+    core.tell(e.SourceChanged("worker", "source-2"))
+    assert core.tell(e.StopRequested("worker")) == [
+        "stop worker.1#1: worker was stopped",
+        "cancel worker: worker was stopped",
+    ]
+
+
+def test_a_service_that_left_the_file_while_it_was_prepared_is_forgotten_when_that_has_ended() -> (
+    None
+):
+    core = History()
+    core.up(worker(), worker("other"))
+
+    assert core.up(worker("other")) == ["cancel worker: worker was removed from the stack file"]
+    assert "worker" in core.state.removed
+    core.cancelled("worker")
+    assert core.state.removed == {}
+
+
+def test_a_closing_stack_cancels_what_it_prepares_and_sees_it_gone() -> None:
+    core = History()
+    core.up(worker())
+
+    assert core.tell(e.DownRequested()) == ["cancel worker: down"]
+    assert not core.state.is_empty
+    core.cancelled("worker")
+    assert core.state.is_empty
+
+
+def test_a_job_that_turns_out_to_be_done_is_not_prepared_any_longer() -> None:
+    core = History()
+    core.up(database(), job(depends_on=needs("db")))
+    core.prepared("migrate")
+    core.prepared("db", data_id="data-1")
+    core.start("db.1#1")
+    core.spawned("migrate.1#1")
+    core.exited("migrate.1#1")
+    keys = tuple(core.state.of("migrate").completed)
+    later = History()
+    later.record(e.JobRecalled("migrate", keys))
+    later.up(database(), job(depends_on=needs("db")))
+
+    told = later.prepared("db", data_id="data-1")
+    assert told == ["cancel migrate: migrate is done", "start db.1#1"]
 
 
 def test_a_failed_prepare_keeps_the_old_replica_and_is_not_tried_again_by_itself() -> None:

@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from devstack.core import events as e
-from devstack.core.events import GatewayShape
+from devstack.core.events import Artifact, GatewayShape
 from devstack.core.model import GATEWAY, FakeProgram, Kind, Restart, RuntimeName, Service
+from devstack.core.outcome import is_current
 from devstack.core.reduce import reduce
 from devstack.core.routes import RoutingTable
 from devstack.core.state import State
@@ -27,6 +28,25 @@ class WithPids(FakeReplicas):
 
     digests: Iterator[str] = itertools.repeat("")
     """Of their source, at each look."""
+    prepare_hangs = False
+    """The next one, and no other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hanging = asyncio.Event()
+        self.cut_short: list[str] = []
+        """Revisions whose preparation was cancelled."""
+
+    async def prepare(self, service: Service, revision: str) -> Artifact:
+        if self.prepare_hangs:
+            self.prepare_hangs = False
+            self.hanging.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await asyncio.sleep(0)  # to kill a step takes a moment
+                self.cut_short.append(revision)
+        return await super().prepare(service, revision)
 
     async def source_digest(self, service: Service) -> str:
         del service
@@ -221,6 +241,68 @@ def test_down_in_the_middle_of_everything_leaves_nothing() -> None:
                 cloud(replicas=2),
             )
             await bench.until(lambda s: len(s.replicas_of("slow")) == 3)
+
+    asyncio.run(run())
+
+
+async def hang(bench: Bench) -> str:
+    """Bring up a worker whose first preparation hangs."""
+    bench.replicas.prepare_hangs = True
+    bench.apply(worker())
+    await bench.replicas.hanging.wait()
+    revision = bench.controller.state.of("worker").preparing
+    assert revision is not None
+    return revision
+
+
+def test_a_preparation_that_hangs_ends_with_stop_and_is_begun_anew_by_start() -> None:
+    async def run() -> None:
+        async with running() as bench:
+            revision = await hang(bench)
+            bench.controller.post(e.StopRequested("worker"))
+            await bench.until(lambda s: s.of("worker").preparing is None)
+
+            assert bench.replicas.cut_short == [revision]
+            bench.controller.post(e.StartRequested("worker"))
+            state = await bench.ready("worker", 1)
+            assert state.of("worker").desired == revision
+
+    asyncio.run(run())
+
+
+def test_a_preparation_that_hangs_makes_way_for_a_newer_one() -> None:
+    async def run() -> None:
+        async with running() as bench:
+            revision = await hang(bench)
+            for _ in range(3):
+                bench.controller.post(e.RestartRequested("worker"))
+            state = await bench.ready("worker", 1)
+
+            assert bench.replicas.cut_short == [revision]
+            assert state.of("worker").desired == state.wanted_revision("worker") != revision
+
+    asyncio.run(run())
+
+
+def test_a_preparation_that_hangs_ends_with_the_stack() -> None:
+    async def run() -> None:
+        async with running() as bench:
+            revision = await hang(bench)
+        assert bench.replicas.cut_short == [revision]
+
+    asyncio.run(run())
+
+
+def test_of_restarts_at_any_moment_of_a_preparation_the_last_one_holds() -> None:
+    async def run() -> None:
+        async with running() as bench:
+            bench.apply(worker())
+            for number in range(64):
+                bench.controller.post(e.RestartRequested("worker"))
+                for _ in range(number % 8):
+                    await asyncio.sleep(0)
+            await bench.until(lambda s: s.of("worker").restart_count == 64)
+            await bench.until(lambda s: is_current(s, "worker"))
 
     asyncio.run(run())
 

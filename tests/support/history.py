@@ -23,6 +23,7 @@ from devstack.core.model import (
 )
 from devstack.core.ops import (
     ApplyWorkload,
+    CancelPrepare,
     DrainReplica,
     LoadGateway,
     Op,
@@ -113,6 +114,12 @@ class History:
         assert revision is not None, f"{name} is not being prepared"
         return self.tell(e.PrepareFailed(name, revision, message))
 
+    def cancelled(self, name: str) -> list[str]:
+        known = self.state.of(name)
+        assert known.preparing is not None, f"{name} is not being prepared"
+        assert known.cancelling, f"the preparation of {name} was not asked to end"
+        return self.tell(e.PrepareAbandoned(name, known.preparing))
+
     def spawned(self, replica: str, *, pid: int = 4242, startup: bool = False) -> list[str]:
         service = self.state.definition(self.state.replicas[replica].service)
         assert service is not None
@@ -162,6 +169,8 @@ def words(op: Op) -> str:
     match op:
         case Prepare(service):
             return f"prepare {service}"
+        case CancelPrepare(service, _, cause):
+            return f"cancel {service}: {cause}"
         case StartReplica(replica):
             return f"start {replica}"
         case DrainReplica(replica):

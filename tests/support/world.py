@@ -26,6 +26,7 @@ from devstack.core.model import (
 )
 from devstack.core.ops import (
     ApplyWorkload,
+    CancelPrepare,
     DrainReplica,
     LoadGateway,
     Op,
@@ -127,6 +128,8 @@ class World(History):
     processes: dict[str, Process] = field(default_factory=dict)
     sources: dict[str, int] = field(default_factory=dict)
     preparing: dict[str, str] = field(default_factory=dict)
+    cancelling: set[str] = field(default_factory=set)
+    """Preparations that are being killed."""
     artifacts: set[tuple[str, str]] = field(default_factory=set)
     prepare_failed: set[tuple[str, str]] = field(default_factory=set)
     records: dict[tuple[str, int, str], Record] = field(default_factory=dict)
@@ -256,12 +259,16 @@ class World(History):
     # ── what becomes of ops ───────────────────────────────────────────────────────────────────
 
     def do_prepare(self, a: int, b: int) -> None:
-        """A prepare step ends: well, badly, or with its keeper."""
+        """A preparation ends: well, badly, with its keeper, or since it was cancelled.
+
+        One that is cancelled may have ended in another way just before.
+        """
         if not self.preparing:
             return
         name = sorted(self.preparing)[a % len(self.preparing)]
         revision = self.preparing.pop(name)
-        outcome = b % 16
+        outcome = 1 if name in self.cancelling and b % 2 else b % 16
+        self.cancelling.discard(name)
         if outcome == 0:
             self.prepare_failed.add((name, revision))
             self.record(e.PrepareFailed(name, revision, f"cannot build {name}"))
@@ -503,6 +510,7 @@ class World(History):
             if name != "cloud":
                 self.record(e.PrepareAbandoned(name, revision))
         self.preparing = {n: r for n, r in self.preparing.items() if n == "cloud"}
+        self.cancelling &= self.preparing.keys()
         for process in list(self.processes.values()):
             if process.spawned:
                 self.end(process, None, jitter=0.0, is_loss=True)
@@ -553,6 +561,7 @@ class World(History):
     def lose_what_was_under_way(self, a: int, b: int) -> None:
         """Tasks of a controller end with it; what they had asked of others by then is done."""
         self.preparing.clear()
+        self.cancelling.clear()
         self.told_last.clear()
         if a % 2:
             self.cluster |= self.applying
@@ -597,6 +606,8 @@ class World(History):
         match op:
             case Prepare():
                 self.check_prepare(op)
+            case CancelPrepare():
+                self.check_cancel(op)
             case StartReplica():
                 self.check_start(op)
             case DrainReplica():
@@ -633,6 +644,18 @@ class World(History):
         if name != "cloud":
             assert not self.lost, "a lost runtime prepares nothing"
         self.preparing[name] = op.revision
+
+    def check_cancel(self, op: CancelPrepare) -> None:
+        name = op.service
+        assert self.preparing[name] == op.revision, f"{name} prepares something else"
+        assert name not in self.cancelling, f"{name} is cancelled twice"
+        assert not self.is_wanted(name, op.revision), f"what {name} wants is cancelled: {op.cause}"
+        assert op.cause
+        self.cancelling.add(name)
+
+    def is_wanted(self, name: str, revision: str) -> bool:
+        is_newest = revision == self.state.wanted_revision(name)
+        return is_newest and self.state.wanted_count(name) > 0
 
     def check_start(self, op: StartReplica) -> None:
         name, service = op.service, self.state.definition(op.service)
@@ -877,7 +900,13 @@ class World(History):
                 here = [p for p in self.processes.values() if (p.service, p.slot) == (name, slot)]
                 held = any(h.service == name and h.slot == slot for h in self.plan.holds)
                 assert any(p.current for p in here) or held, f"{name}.{slot}: why is it empty?"
+        for name, revision in self.preparing.items():
+            assert name in self.cancelling or self.is_wanted(name, revision), (
+                f"nobody wants what {name} prepares"
+            )
         assert set(self.processes) == {r.id for r in state.replicas.values() if not r.observed}
+        if state.closing and state.is_empty:
+            assert not self.preparing, "it is down and something is prepared"
         for hold in self.plan.holds:
             assert hold.reason, hold
             assert hold.until is None or hold.until >= self.now

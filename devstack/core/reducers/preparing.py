@@ -1,6 +1,7 @@
 """Making artifacts: only what was prepared last becomes the desired revision."""
 
 from dataclasses import replace
+from typing import Any
 
 from devstack.core import events as e
 from devstack.core.reducers.edit import edit_service, forget_failures, with_item
@@ -14,16 +15,12 @@ def prepare_started(state: State, event: e.PrepareStarted) -> State:
 
 
 def prepare_succeeded(state: State, event: e.PrepareSucceeded) -> State:
-    service = state.of(event.service)
-    if service.preparing != event.revision:
-        return state
     if state.wanted_revision(event.service) != event.revision:
         # something newer is wanted meanwhile: only what was prepared last becomes desired
-        return edit_service(state, event.service, preparing=None)
-    return edit_service(
+        return _ended(state, event)
+    return _ended(
         state,
-        event.service,
-        preparing=None,
+        event,
         prepare_error=None,
         rollout_error=None,
         desired=event.revision,
@@ -32,17 +29,26 @@ def prepare_succeeded(state: State, event: e.PrepareSucceeded) -> State:
 
 
 def prepare_failed(state: State, event: e.PrepareFailed) -> State:
-    if state.of(event.service).preparing != event.revision:
-        return state
-    return edit_service(
-        state, event.service, preparing=None, prepare_error=(event.revision, event.message)
-    )
+    return _ended(state, event, prepare_error=(event.revision, event.message))
+
+
+def prepare_cancel_requested(state: State, event: e.PrepareCancelRequested) -> State:
+    return edit_service(state, event.service, cancelling=True)
 
 
 def prepare_abandoned(state: State, event: e.PrepareAbandoned) -> State:
+    return _ended(state, event)
+
+
+def _ended(
+    state: State,
+    event: e.PrepareSucceeded | e.PrepareFailed | e.PrepareAbandoned,
+    **changes: Any,
+) -> State:
+    """One that was asked to end may have ended by itself just before: then that counts."""
     if state.of(event.service).preparing != event.revision:
         return state
-    return edit_service(state, event.service, preparing=None)
+    return edit_service(state, event.service, preparing=None, cancelling=False, **changes)
 
 
 def data_reset(state: State, event: e.DataReset) -> State:

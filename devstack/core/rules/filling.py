@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from devstack.core import policy
 from devstack.core.blame import summary
 from devstack.core.model import Service
-from devstack.core.ops import Prepare, StartReplica, StopReplica
+from devstack.core.ops import CancelPrepare, Prepare, StartReplica, StopReplica
 from devstack.core.rules.draft import Draft
+from devstack.core.rules.leaving import surplus
 from devstack.core.rules.starting import (
     never_two,
     not_prepared,
@@ -16,6 +17,30 @@ from devstack.core.rules.starting import (
 from devstack.core.state import Phase, State
 
 ENDED = "ended with code 0 and is not started again"
+
+
+def cancel_preparations(state: State, draft: Draft) -> None:
+    """What is prepared and not wanted any more is killed: it may hang, and keeps the newest waiting.
+
+    At once, however often the newest changes: sources are not watched, so that somebody asked for each.
+    """
+    for name, known in state.services.items():
+        if known.preparing is None or known.cancelling:
+            continue
+        cause = _why_unwanted(state, name, known.preparing)
+        if cause:
+            draft.op(f"prepare:{name}", CancelPrepare(name, known.preparing, cause))
+
+
+def _why_unwanted(state: State, name: str, revision: str) -> str:
+    """Why a revision need not be prepared any more; empty while it must."""
+    if state.closing:
+        return state.closing
+    if unwanted := surplus(state, name, 1):
+        return unwanted
+    if state.wanted_count(name) == 0:
+        return f"{name} is done"
+    return "" if revision == state.wanted_revision(name) else "a newer revision is wanted"
 
 
 def prepare(state: State, draft: Draft) -> None:

@@ -33,9 +33,9 @@ def leaving(state: State) -> dict[str, str]:
         current = [r for r in replicas if r.is_current and not r.observed]
         if not current:
             continue
-        surplus = _surplus(state, name, slot)
+        unwanted = surplus(state, name, slot)
         for replica in current:
-            cause = surplus or (
+            cause = unwanted or (
                 _replaced(state, service, replica, current) if service is not None else ""
             )
             if cause:
@@ -43,14 +43,15 @@ def leaving(state: State) -> dict[str, str]:
     return result
 
 
-def _surplus(state: State, name: str, slot: int) -> str:
+def surplus(state: State, name: str, slot: int) -> str:
+    """Why nothing is wanted in a slot; empty where it is, and for jobs, which end by themselves."""
     service = state.definition(name)
     if service is None or not state.is_listed(name):
         return f"{name} was removed from the stack file"
     if state.override(name).stopped:
         return f"{name} was stopped"
     count = state.wanted_count(name)
-    if slot > count and not service.is_job:  # a job ends by itself
+    if slot > count and not service.is_job:
         return f"scaled to {count}"
     return ""
 
