@@ -73,8 +73,8 @@ def is_current(state: State, name: str) -> bool:
 
 
 def is_down(state: State, name: str) -> bool:
-    """Whether nothing of a service runs."""
-    return not state.replicas_of(name)
+    """Whether nothing of a service runs, what prepares it included."""
+    return not state.replicas_of(name) and state.of(name).preparing is None
 
 
 def routes_failure(state: State, name: str) -> str:

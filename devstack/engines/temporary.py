@@ -49,11 +49,13 @@ async def temporary_server(
     """
     server = await steps.start(argv, title=title, env=env, cwd=cwd, run_as=run_as)
     ended = asyncio.ensure_future(server.wait())
+    how = signal.SIGKILL  # what failed or is cancelled leaves no data that is used
     try:
         await _until_ready(ended, ask, title)
         yield
+        how = stop_signal
     finally:
-        result = await _stop(server, stop_signal)
+        result = await _stop(server, how)
         ended.cancel()
         await asyncio.wait({ended})
     if result.code != 0:

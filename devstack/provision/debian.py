@@ -5,7 +5,6 @@ proxies, but on lists and a cache of ours; `dpkg-deb -x` unpacks. No root, no ma
 no service. What the system already has is not fetched again.
 """
 
-import asyncio
 import hashlib
 import json
 import os
@@ -15,11 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from devstack.bootstrap.cache import move_into_place
 from devstack.bootstrap.index_settings import read_index_settings
 from devstack.bootstrap.ownership import is_ours
 from devstack.provision.catalog import Entry
-from devstack.provision.held_place import held_place
+from devstack.provision.held_place import held_place, keep
 from devstack.provision.path_lookup import find_on_path
 from devstack.provision.tool import (
     CACHE,
@@ -198,7 +196,7 @@ async def _unpack(
     digest = hashlib.sha256(" ".join(archive.name for archive in archives).encode()).hexdigest()
     place = settings.cache / "tools" / f"mariadb-{version}-{digest[:8]}"
     if _read(entry, place, CACHE) is None:  # else the one asked for is another, and this may run
-        await asyncio.to_thread(move_into_place, made, place)
+        await keep(made, place)
 
 
 def _variables(settings: Settings) -> dict[str, str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from devstack.bootstrap.cache import (
     PlaceLock,
     make_private_folder,
+    move_into_place,
     remove_scratch,
     remove_tree,
     scratch_folder,
@@ -36,3 +37,16 @@ async def held_place(place: Path, steps: StepRunner, what: str) -> AsyncIterator
             await asyncio.to_thread(remove_tree, scratch)
     finally:
         lock.release()
+
+
+async def keep(made: Path, place: Path) -> None:
+    """Give what was made in the scratch folder its name, without blocking the event loop.
+
+    Cancelled or not, it returns when nothing is moved any more: else half a folder, whose other half
+    is being removed, could get the name.
+    """
+    moving = asyncio.create_task(asyncio.to_thread(move_into_place, made, place))
+    try:
+        await asyncio.shield(moving)
+    finally:
+        await moving

@@ -4,21 +4,19 @@ It is never imported and shares no packages with devstack. The environment is ma
 lock with hashes, under another name, and renamed when it was seen to start.
 """
 
-import asyncio
 import hashlib
 import json
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from devstack.bootstrap.cache import move_into_place
 from devstack.bootstrap.index_settings import read_index_settings, variables_for_uv
 from devstack.bootstrap.interpreter import lock_digest
 from devstack.bootstrap.lockfile import Package, find_package, read_lock, requirements
 from devstack.bootstrap.ownership import is_ours
 from devstack.bootstrap.platform_tags import pick_wheel, this_machine
 from devstack.provision.catalog import ENTRIES, Entry
-from devstack.provision.held_place import held_place
+from devstack.provision.held_place import held_place, keep
 from devstack.provision.path_lookup import find_on_path
 from devstack.provision.tool import (
     CACHE,
@@ -145,7 +143,7 @@ async def _make(
         "sha256": hashlib.sha256(listing.read_bytes()).hexdigest(),
     }
     (made / _MANIFEST).write_text(json.dumps(manifest), "utf-8")
-    await asyncio.to_thread(move_into_place, made, place)
+    await keep(made, place)
 
 
 async def _interpreter(

@@ -556,6 +556,13 @@ def test_slots_that_nginx_does_not_know_are_not_served_and_a_refused_load_says_w
 
 def test_stop_is_done_when_nothing_of_it_runs() -> None:
     core = History()
+    preparing(core)
+    core.tell(e.StopRequested("worker"))
+    assert not is_down(core.state, "worker")
+    core.tell(e.PrepareAbandoned("worker", core.state.wanted_revision("worker") or ""))
+    assert is_down(core.state, "worker")
+
+    core = History()
     stopping(core)
     assert not is_down(core.state, "worker")
 

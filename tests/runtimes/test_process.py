@@ -470,6 +470,41 @@ def test_a_helper_server_that_dies_while_it_is_set_up_is_told_in_its_own_words(
     asyncio.run(scenario())
 
 
+def test_a_helper_server_of_a_preparation_that_is_cancelled_is_killed_at_once(
+    tmp_path: Path, places: Places
+) -> None:
+    """Some take no TERM while they start, and what they would write is thrown away."""
+    deaf = "trap '' TERM; : > ready; while :; do sleep 0.02; done"
+    asked = asyncio.Event()
+
+    def not_yet() -> None:
+        raise NotReady("it never is")
+
+    async def prepare(found: Bench) -> None:
+        async with temporary_server(
+            found.engine.runtime.steps("db", REVISION),
+            ["sh", "-c", deaf],
+            title="set up db",
+            ask=not_yet,
+            stop_signal=signal.SIGTERM,
+            env={},
+            cwd=tmp_path,
+        ):
+            asked.set()
+
+    async def scenario() -> None:
+        async with bench(tmp_path, places) as found:
+            preparing = asyncio.create_task(prepare(found))
+            await eventually_async((tmp_path / "ready").exists)
+            preparing.cancel()
+            # sooner than the signal that it does not take is sent again
+            await asyncio.wait({preparing}, timeout=temporary.ASK_AGAIN_SECONDS / 2)
+            assert preparing.cancelled()
+            assert not asked.is_set()
+
+    asyncio.run(scenario())
+
+
 def test_a_helper_server_that_missed_its_signal_is_asked_again(
     tmp_path: Path, places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
