@@ -18,13 +18,13 @@ import signal
 import time
 
 from devstack.keeper import processes, spawn
+from devstack.keeper.asking import ask, ask_orphans, send
 from devstack.keeper.descriptors import check_room
 from devstack.keeper.kill import freeze_and_kill
 from devstack.keeper.loop import ONCE, READ
 from devstack.keeper.notes import note
 from devstack.keeper.protocol import EXIT, LEFT_BEHIND, to_text
 from devstack.keeper.roster import Child, Roster
-from devstack.keeper.shells import behind_shells
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from devstack.keeper.loop import Loop
     from devstack.keeper.output import Drains
-    from devstack.keeper.processes import Process
 
     Message = dict[str, object]
 
@@ -49,6 +48,11 @@ class Refused(Exception):
     def __init__(self, **fields: object) -> None:
         super().__init__(str(fields.get("message", fields)))
         self.fields = fields
+
+
+def _refusal(child: Child, exc: PermissionError) -> Refused:
+    """A process of another user's may not be signalled."""
+    return Refused(kind="signal", message=f"cannot signal {child.key}: {exc.strerror}")
 
 
 class Children:
@@ -181,8 +185,12 @@ class Children:
     def signal(self, key: str, number: int) -> None:
         """Signal the main process alone."""
         child = self.find(key)
-        if child is not None:
-            self._send(child, number)
+        if child is None:
+            return
+        try:
+            send(child, number)
+        except PermissionError as exc:
+            raise _refusal(child, exc) from exc
 
     def stop(self, key: str, number: int, grace_seconds: float) -> None:
         """Ask a process to end, and end all that belongs to it after its grace."""
@@ -216,33 +224,13 @@ class Children:
                 self._ask(child, signal.SIGTERM)
             except Refused as refusal:
                 note(str(refusal))  # and the others are asked
-            self._ask_orphans(child)
+            ask_orphans(child, self._roster)
 
     def _ask(self, child: Child, number: int) -> None:
-        """Signal the main process and what stands behind it if it is a shell; what it leaves, later."""
-        child.stopping = True
-        child.stop_signal = number
-        child.asked.clear()
-        if child.exit is not None:
-            self._ask_orphans(child)
-            return
-        behind = behind_shells(child.pid, number)
-        # before them: a shell whose program ended would go on to the next
-        self._send(child, number)
-        self._send(child, signal.SIGCONT)
-        for process in behind:
-            self._ask_also(child, process)
-
-    def _ask_orphans(self, child: Child) -> None:
-        for orphan in self._roster.orphans_of(child):
-            if orphan.identity not in child.asked:
-                self._ask_also(child, orphan)
-
-    def _ask_also(self, child: Child, process: Process) -> None:
-        child.asked.add(process.identity)
-        is_lost = processes.ignores(process.pid, child.stop_signal)
-        processes.send(process, signal.SIGTERM if is_lost else child.stop_signal)
-        processes.send(process, signal.SIGCONT)
+        try:
+            ask(child, number, self._roster)
+        except PermissionError as exc:
+            raise _refusal(child, exc) from exc
 
     def _kill(self, child: Child, again_seconds: float = AGAIN_SECONDS) -> None:
         child.stopping = True
@@ -265,19 +253,6 @@ class Children:
     def _kill_again(self, child: Child, again_seconds: float) -> None:
         if self._roster.by_key.get(child.key) is child and not child.is_told:
             self._kill(child, again_seconds)
-
-    def _send(self, child: Child, number: int) -> None:
-        """Our own children are not reaped yet, so their pid is theirs; others are named exactly."""
-        try:
-            if child.adopted >= 0:
-                signal.pidfd_send_signal(child.adopted, number)
-            else:
-                os.kill(child.pid, number)
-        except ProcessLookupError:
-            return
-        except PermissionError as exc:
-            message = f"cannot signal {child.key}: {exc.strerror}"
-            raise Refused(kind="signal", message=message) from exc
 
     # -- exits
 
@@ -347,7 +322,7 @@ class Children:
 
     def _look_after(self, child: Child) -> None:
         """Go on with a process that was asked to end and whose main process has ended."""
-        self._ask_orphans(child)
+        ask_orphans(child, self._roster)
         if self._roster.orphans_of(child):
             return  # the end of any of them leads here again
         if not any(process.is_alive for process in self._roster.belongings(child)):
