@@ -213,13 +213,7 @@ def test_what_is_unchanged_keeps_its_replicas_when_the_file_is_applied_again() -
 
 def balanced() -> History:
     core = History()
-    core.up(nginx(), web())
-    core.prepared("gateway")
-    core.prepared("web")
-    core.start("gateway.1#1")
-    core.loaded()
-    core.routed()
-    core.start("web.1#1")
+    core.up_behind_nginx()
     core.routed()
     return core
 

@@ -510,13 +510,7 @@ def test_a_newest_source_that_crash_loops_is_a_failed_update_with_its_last_lines
 
 def test_scale_is_done_when_the_new_routes_are_in_force() -> None:
     core = History()
-    core.up(nginx(), web())
-    core.prepared("gateway")
-    core.prepared("web")
-    core.start("gateway.1#1")
-    core.loaded()
-    core.routed()
-    core.start("web.1#1")
+    core.up_behind_nginx()
     assert not is_scaled(core.state, "web")
 
     core.routed()
@@ -525,13 +519,7 @@ def test_scale_is_done_when_the_new_routes_are_in_force() -> None:
 
 def test_slots_that_nginx_does_not_know_are_not_served_and_a_refused_load_says_why() -> None:
     core = History()
-    core.up(nginx(), web())
-    core.prepared("gateway")
-    core.prepared("web")
-    core.start("gateway.1#1")
-    core.loaded()
-    core.routed()
-    core.start("web.1#1")
+    core.up_behind_nginx()
     core.routed()
     assert core.state.gateway.loaded is not None
     count = dict(core.state.gateway.loaded.slots)["web"] + 1

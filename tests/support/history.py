@@ -101,6 +101,16 @@ class History:
         digests = tuple((s.name, sources.get(s.name, "source-1")) for s in services)
         return self.tell(e.StackApplied(stack=stack(*services, gateway=gateway), sources=digests))
 
+    def up_behind_nginx(self) -> None:
+        """`web` is ready behind a gateway that has yet to be told its routes."""
+        self.up(nginx(), web())
+        self.prepared("gateway")
+        self.prepared("web")
+        self.start("gateway.1#1")
+        self.loaded()
+        self.routed()
+        self.start("web.1#1")
+
     def prepared(
         self, name: str, *, compiled: bool = False, data_id: str | None = None
     ) -> list[str]:
