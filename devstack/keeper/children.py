@@ -339,6 +339,8 @@ class Children:
         assert child.exit is not None
         if child.stop_timer is not None:
             child.stop_timer.cancel()
+        for output in child.outputs:
+            self._drains.finish(output)
         child.exit["output"] = to_text(b"".join(output.captured() for output in child.outputs))
         child.exit["left_behind"] = [str(process) for process in child.left.values()]
         child.is_told = True

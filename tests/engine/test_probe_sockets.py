@@ -133,6 +133,26 @@ def test_any_status_below_400_passes_and_anything_else_is_told(
     assert ask(answering(answer)) == (passed, reason)
 
 
+def test_a_server_that_waits_for_its_client_to_close_does_not_wait_for_the_time_out() -> None:
+    body = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+
+    async def scenario() -> None:
+        closed = asyncio.Event()
+
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                await answering(body)(reader, writer)
+            finally:
+                closed.set()
+
+        async with serving(handle) as address, asyncio.timeout(PATIENCE_SECONDS):
+            passed = await probe(address, http_request("/", "web"), timeout=10 * PATIENCE_SECONDS)
+            assert passed == (True, "")
+            await closed.wait()
+
+    asyncio.run(scenario())
+
+
 def test_an_answer_that_comes_byte_by_byte_is_put_together() -> None:
     assert ask(answering(b"HTTP/1.1 200 OK\r\n\r\n", rest=0.002)) == (True, "")
 

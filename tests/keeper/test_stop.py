@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shlex
 import signal
 import time
 from pathlib import Path
@@ -207,6 +208,30 @@ def test_a_program_behind_a_shell_has_the_grace_and_the_end_is_told_when_it_has_
         assert ended.left_behind == ()
         assert keeper.notices.empty()
         assert (tmp_path / "a.log").read_bytes() == b"up\nasked\ntidy\n"
+
+    asyncio.run(scenario())
+
+
+def test_the_last_words_of_what_stood_behind_a_shell_are_told_with_the_end(
+    places: Places, tmp_path: Path
+) -> None:
+    up = tmp_path / "up"
+    talks = "import os, time; [os.write(1, b'.') or time.sleep(0.0002) for _ in range(200)]"
+    server = tmp_path / "server.sh"
+    server.write_text(
+        f"trap '{PYTHON} -I -S -c \"$TALKS\"; echo done; exit' TERM\n"
+        f": > {up}\nwhile :; do sleep 0.01; done\n"
+    )
+
+    async def scenario() -> None:
+        async with running_keeper(places) as keeper:
+            asked = spec("a", "sh", "-c", f"TALKS={shlex.quote(talks)} sh {server}; true")
+            await keeper.spawn(asked)
+            await eventually_async(up.exists)
+            await keeper.stop("a", signal.SIGTERM, 60)
+            ended = await exit_of(keeper, "a")
+
+        assert ended.output == b"." * 200 + b"done\n"
 
     asyncio.run(scenario())
 

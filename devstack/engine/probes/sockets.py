@@ -5,12 +5,14 @@ No stream objects and no task for each probe: a hundred probes a second cost 2 %
 TIME_WAIT sockets that would eat ephemeral ports.
 
 An HTTP answer is judged by its status line, at once; what follows is read and dropped, since a server
-whose connection is reset while it writes logs an error.
+whose connection is reset while it writes logs an error, and one that ends a connection after its
+client must not wait for us.
 """
 
 import asyncio
 import errno
 import os
+import re
 import socket
 import struct
 from collections.abc import Callable
@@ -20,6 +22,7 @@ Result = Callable[[bool, str], None]
 
 _LINGER_ZERO = struct.pack("ii", 1, 0)
 _LONGEST_STATUS_LINE = 512
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)[ \t]*(?:\r|$)", re.IGNORECASE)
 _MOST_BYTES = 10 * 1024
 """Of an answer; kubelet reads as much of a body (pkg/probe/http/http.go: maxRespBodyLength)."""
 
@@ -43,7 +46,6 @@ class SocketProbe:
         self._address = address
         self._done: Result | None = done
         self._answer = b""
-        self._bytes_read = 0
         host, _, port = address.rpartition(":")
         is_v6 = host.startswith("[")
         self._socket = socket.socket(
@@ -95,13 +97,11 @@ class SocketProbe:
         except OSError as error:
             self._finish(False, _text(error.errno or 0, self._address))
             return
-        self._bytes_read += len(data)
-        if self._done is not None:
-            self._answer += data
-            line, newline, _ = self._answer.partition(b"\n")
-            if newline or not data or len(self._answer) >= _LONGEST_STATUS_LINE:
-                self._tell(*_judge(line))
-        if not data or self._bytes_read >= _MOST_BYTES:
+        self._answer += data
+        line, newline, _ = self._answer.partition(b"\n")
+        if newline or not data or len(self._answer) >= _LONGEST_STATUS_LINE:
+            self._tell(*_judge(line))
+        if not data or len(self._answer) >= _MOST_BYTES or _is_whole(self._answer):
             self._close()
 
     def _late(self, seconds: float) -> None:
@@ -142,6 +142,13 @@ def _judge(line: bytes) -> tuple[bool, str]:
         )
     status = int(words[1])
     return status < 400, "" if status < 400 else f"answered {' '.join(words[1:]).strip()}"
+
+
+def _is_whole(answer: bytes) -> bool:
+    """Whether an answer that says its length has come (RFC 9112, 6.3); others end with the connection."""
+    head, end, body = answer.partition(b"\r\n\r\n")
+    length = _LENGTH.search(head)
+    return bool(end) and length is not None and len(body) >= int(length[1])
 
 
 def _text(code: int, address: str) -> str:

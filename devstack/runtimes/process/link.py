@@ -195,7 +195,7 @@ class KeeperLink:
             return await self.client.spawn(spec)
         except asyncio.CancelledError:
             # the keeper has been asked and takes requests in order: it must not run for nobody
-            await self._end(spec.key)
+            await self._end(spec.key, self._waiting[spec.key])
             self._waiting.pop(spec.key, None)
             raise
         except BaseException:
@@ -208,12 +208,12 @@ class KeeperLink:
         try:
             return await asyncio.shield(waiting)
         except asyncio.CancelledError:
-            await self._end(key)
+            await self._end(key, waiting)
             raise
         finally:
             self._waiting.pop(key, None)
 
-    async def _end(self, key: str) -> None:
+    async def _end(self, key: str, waiting: "asyncio.Future[Exit]") -> None:
         """Kill a step that nobody waits for any longer, and see it gone.
 
         Whoever tries again, as a probe does, must not find the last one still there.
@@ -221,7 +221,7 @@ class KeeperLink:
         with contextlib.suppress(KeeperUnreachable, KeeperRefused, TimeoutError):
             await self.client.kill(key)
             async with asyncio.timeout(KILLED_SECONDS):
-                await asyncio.shield(self._waiting[key])
+                await asyncio.shield(waiting)
 
     async def stop(self, key: str, signal: int, grace_seconds: float) -> None:
         """Ask a process to end; nothing happens when it is gone.
