@@ -330,7 +330,7 @@ class TestARunningStack:
             stack.devstack("down")
 
             for waiting in (up, restart):
-                _, told = waiting.communicate(timeout=20)
+                _, told = waiting.communicate(timeout=90)
                 assert waiting.returncode == 1, told
                 assert b"the stack was stopped meanwhile\n" in told
                 assert b"hint: " not in told

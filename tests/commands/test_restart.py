@@ -56,14 +56,14 @@ def test_an_installation_that_hangs_ends_with_stop_and_makes_way_for_what_was_me
         index = f"http://127.0.0.1:{silent.getsockname()[1]}/simple"
         wanted.write_text(f"--index-url {index}\nno-such-package\n")
         stack.devstack("up", "-d")
-        eventually(lambda: installs(stack), "uv installs")
+        eventually(lambda: installs(stack), "uv installs", 90)
 
         stack.devstack("stop", "alpha")
-        eventually(lambda: not installs(stack), "uv has ended")
+        eventually(lambda: not installs(stack), "uv has ended", 90)
         assert stack.service("alpha")["state"] == "stopped"
 
         stack.devstack("start", "alpha", "--no-wait")
-        eventually(lambda: installs(stack), "uv installs again")
+        eventually(lambda: installs(stack), "uv installs again", 90)
         wanted.unlink()
         stack.devstack("restart", "alpha")
         assert not installs(stack)
