@@ -423,6 +423,10 @@ class AddressBook:
             suffix = "" if endpoint == service.main_endpoint else f"/{endpoint.name}"
             yield endpoint, self._identity.slot_ports(f"{service.name}.{slot}{suffix}", avoid)
 
+    def usual_ports(self, service: Service) -> dict[str, int]:
+        """Endpoint name → the port of a replica in slot 1, as far as can be told; 0 where none is left."""
+        return {p.name: next(iter(numbers), 0) for p, numbers in self.slot_ports(service, 1)}
+
     def gateway_config(self, shape: GatewayShape) -> GatewayConfig:
         """A gateway shape with addresses: what is rendered for NGINX."""
         stack = self._current

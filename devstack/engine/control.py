@@ -112,7 +112,7 @@ class StackControl:
         running = next((r.id for r in self.state.replicas_of(service) if r.is_current), None)
         ports = dict(engine.runtime.ports_of(running)) if running is not None else {}
         if not ports:
-            ports = {p.name: next(iter(n), 0) for p, n in engine.book.slot_ports(definition, 1)}
+            ports = engine.book.usual_ports(definition)
         known = self.state.replicas.get(running or "")
         revision = known.revision if known is not None else self.state.of(service).desired or ""
         try:

@@ -99,8 +99,7 @@ class StackSurroundings:
 
     def secrets_of(self, service: Service) -> tuple[str, ...]:
         """What must not be shown of the words of a service: its secret variables, its own password."""
-        found = self.book.slot_ports(service, 1)
-        ports = {port.name: next(iter(numbers), 0) for port, numbers in found}
+        ports = self.book.usual_ports(service)
         try:
             variables = self.variables(service, ports)
         except CannotLaunch:

@@ -5,12 +5,15 @@ import os
 import shlex
 import signal
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from devstack.keeper import processes
 from devstack.keeper.answers import LeftBehind
+from devstack.keeper.client import KeeperClient
 from devstack.keeper.places import Places
 from devstack.keeper.requests import LogTarget
 from tests.support.keepers import (
@@ -183,6 +186,20 @@ def server_in(folder: Path, signal_name: str = "TERM") -> str:
     return f"sh {script}"
 
 
+def said(folder: Path) -> bytes:
+    """What the log of `a` has."""
+    return (folder / "a.log").read_bytes()
+
+
+@asynccontextmanager
+async def serving(places: Places, folder: Path, *argv: str) -> AsyncIterator[KeeperClient]:
+    """A keeper in which `a` runs this, with the server of `server_in` in it, which is up."""
+    async with running_keeper(places) as keeper:
+        await keeper.spawn(spec("a", *argv, log=LogTarget(str(folder), "a")))
+        await eventually_async(lambda: said(folder) == b"up\n")
+        yield keeper
+
+
 @pytest.mark.parametrize("command", ["{server}; true", "{server} & wait", "sh -c '{server}; true'"])
 def test_a_program_behind_a_shell_has_the_grace_and_the_end_is_told_when_it_has_ended(
     places: Places, tmp_path: Path, command: str
@@ -190,12 +207,9 @@ def test_a_program_behind_a_shell_has_the_grace_and_the_end_is_told_when_it_has_
     program = command.format(server=server_in(tmp_path))
 
     async def scenario() -> None:
-        async with running_keeper(places) as keeper:
-            log = LogTarget(str(tmp_path), "a")
-            await keeper.spawn(spec("a", "sh", "-c", program, log=log))
-            await eventually_async(lambda: (tmp_path / "a.log").read_bytes() == b"up\n")
+        async with serving(places, tmp_path, "sh", "-c", program) as keeper:
             await keeper.stop("a", signal.SIGTERM, 60)
-            await eventually_async(lambda: (tmp_path / "a.log").read_bytes() == b"up\nasked\n")
+            await eventually_async(lambda: said(tmp_path) == b"up\nasked\n")
             (process,) = (await keeper.list()).processes
             await eventually_async(lambda: not is_alive(process.pid))
             assert [p.key for p in (await keeper.list()).processes] == ["a"]
@@ -207,7 +221,7 @@ def test_a_program_behind_a_shell_has_the_grace_and_the_end_is_told_when_it_has_
         assert ended.signal == signal.SIGTERM
         assert ended.left_behind == ()
         assert keeper.notices.empty()
-        assert (tmp_path / "a.log").read_bytes() == b"up\nasked\ntidy\n"
+        assert said(tmp_path) == b"up\nasked\ntidy\n"
 
     asyncio.run(scenario())
 
@@ -244,14 +258,11 @@ def test_a_shell_does_not_keep_the_signal_that_is_meant_for_its_program(
     (tmp_path / "gate").touch()
 
     async def scenario() -> None:
-        async with running_keeper(places) as keeper:
-            log = LogTarget(str(tmp_path), "a")
-            await keeper.spawn(spec("a", "sh", "-c", f"{server}; true", log=log))
-            await eventually_async(lambda: (tmp_path / "a.log").read_bytes() == b"up\n")
+        async with serving(places, tmp_path, "sh", "-c", f"{server}; true") as keeper:
             await keeper.stop("a", signal.SIGINT, 60)
             await exit_of(keeper, "a")
 
-        assert (tmp_path / "a.log").read_bytes() == b"up\nasked\ntidy\n"
+        assert said(tmp_path) == b"up\nasked\ntidy\n"
 
     asyncio.run(scenario())
 
@@ -262,10 +273,7 @@ def test_what_is_deaf_behind_a_shell_is_killed_after_the_grace_and_named(
     server = server_in(tmp_path)  # without a gate
 
     async def scenario() -> None:
-        async with running_keeper(places) as keeper:
-            log = LogTarget(str(tmp_path), "a")
-            await keeper.spawn(spec("a", "sh", "-c", f"{server}; true", log=log))
-            await eventually_async(lambda: (tmp_path / "a.log").read_bytes() == b"up\n")
+        async with serving(places, tmp_path, "sh", "-c", f"{server}; true") as keeper:
             asked = time.monotonic()
             await keeper.stop("a", signal.SIGTERM, 0.3)
             ended = await exit_of(keeper, "a")
@@ -273,7 +281,7 @@ def test_what_is_deaf_behind_a_shell_is_killed_after_the_grace_and_named(
 
         assert any(name.startswith("sh[") for name in ended.left_behind)
         assert 0.3 <= passed < 30
-        assert (tmp_path / "a.log").read_bytes() == b"up\nasked\n"
+        assert said(tmp_path) == b"up\nasked\n"
 
     asyncio.run(scenario())
 
@@ -284,15 +292,12 @@ def test_a_shell_with_a_trap_of_its_own_is_asked_alone(places: Places, tmp_path:
     program = f"trap 'echo mine; kill $!; wait $!; exit 3' TERM; {server} & wait"
 
     async def scenario() -> None:
-        async with running_keeper(places) as keeper:
-            log = LogTarget(str(tmp_path), "a")
-            await keeper.spawn(spec("a", "sh", "-c", program, log=log))
-            await eventually_async(lambda: (tmp_path / "a.log").read_bytes() == b"up\n")
+        async with serving(places, tmp_path, "sh", "-c", program) as keeper:
             await keeper.stop("a", signal.SIGTERM, 60)
             ended = await exit_of(keeper, "a")
 
         assert ended.code == 3
-        assert (tmp_path / "a.log").read_bytes() == b"up\nmine\nasked\ntidy\n"
+        assert said(tmp_path) == b"up\nmine\nasked\ntidy\n"
 
     asyncio.run(scenario())
 
@@ -314,15 +319,12 @@ def test_children_of_what_is_no_shell_are_asked_when_it_left_them(
     )
 
     async def scenario() -> None:
-        async with running_keeper(places) as keeper:
-            log = LogTarget(str(tmp_path), "a")
-            await keeper.spawn(spec("a", PYTHON, "-c", program, server, log=log))
-            await eventually_async(lambda: (tmp_path / "a.log").read_bytes() == b"up\n")
+        async with serving(places, tmp_path, PYTHON, "-c", program, server) as keeper:
             await keeper.stop("a", signal.SIGTERM, 60)
             ended = await exit_of(keeper, "a")
 
         assert ended.code == 0
-        assert (tmp_path / "a.log").read_bytes() == b"up\nmine\nasked\ntidy\n"
+        assert said(tmp_path) == b"up\nmine\nasked\ntidy\n"
 
     asyncio.run(scenario())
 
