@@ -1,5 +1,7 @@
 """`devstack restart` where what runs or is prepared is no use: what it answers, and what it ends."""
 
+import socket
+
 from tests.commands.kit import KeepAlive, Make, ask, current, edited, eventually, listener
 from tests.support.stacks import StackUnderTest
 
@@ -47,25 +49,33 @@ def installs(stack: StackUnderTest) -> bool:
     return any(" pip install " in found.command for found in stack.left())
 
 
+def asked(index: socket.socket) -> socket.socket:
+    """The connection on which uv, which has read its requirements by then, asks this index."""
+    index.settimeout(90)
+    return index.accept()[0]
+
+
 def test_an_installation_that_hangs_ends_with_stop_and_makes_way_for_what_was_mended(
     make: Make,
 ) -> None:
     stack = make("services:\n  alpha: {source: ., command: [python, alpha.py]}\n")
     wanted = stack.folder / "requirements.txt"
     with listener(0) as silent:  # an index that takes the connection and never answers
-        index = f"http://127.0.0.1:{silent.getsockname()[1]}/simple"
-        wanted.write_text(f"--index-url {index}\nno-such-package\n")
+        port = silent.getsockname()[1]
+        wanted.write_text(f"--index-url http://127.0.0.1:{port}/simple\nno-such-package\n")
         stack.devstack("up", "-d")
-        eventually(lambda: installs(stack), "uv installs", 90)
-
-        stack.devstack("stop", "alpha")
-        eventually(lambda: not installs(stack), "uv has ended", 90)
+        with asked(silent):
+            assert installs(stack)
+            stack.devstack("stop", "alpha")
+            eventually(lambda: not installs(stack), "uv has ended", 90)
         assert stack.service("alpha")["state"] == "stopped"
 
+    with listener(port) as silent:
         stack.devstack("start", "alpha", "--no-wait")
-        eventually(lambda: installs(stack), "uv installs again", 90)
-        wanted.unlink()
-        stack.devstack("restart", "alpha")
+        with asked(silent):
+            assert installs(stack)
+            wanted.unlink()
+            stack.devstack("restart", "alpha")
         assert not installs(stack)
 
     why = stack.devstack("why", "alpha").out
