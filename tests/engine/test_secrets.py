@@ -82,10 +82,13 @@ def watching_command_lines() -> Iterator[set[bytes]]:
 def found_in(folder: Path, secrets: dict[str, str]) -> dict[str, list[str]]:
     """Files below a folder in which a secret is, by their paths."""
     found: dict[str, list[str]] = {}
-    for path in folder.rglob("*"):
+    for path in (Path(inner, name) for inner, _, names in os.walk(folder) for name in names):
         if path.is_symlink() or not path.is_file():
             continue
-        content = path.read_bytes()
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            continue  # what runs renames and removes files of its own meanwhile
         for name, secret in secrets.items():
             if any(form in content for form in forms(secret)):
                 found.setdefault(name, []).append(str(path.relative_to(folder)))
