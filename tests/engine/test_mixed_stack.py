@@ -21,8 +21,8 @@ gateway: {port: GATEWAY, routes: {/: web}}
 services:
   web: {command: [PYTHON, -I, web.py], replicas: 2, depends_on: [ghost, cloud]}
   ghost: {run: fake, port: none, replicas: 2, script: ready_after=0.1}
-  # it is ready while it lives: an `up` that takes its time finds all ready at once sooner or later
-  crasher: {run: fake, port: none, script: exit_after=3 code=3}
+  # it is ready while it lives: `up` finds all ready at once, since it starts when all others serve
+  crasher: {run: fake, port: none, script: exit_after=3 code=3, depends_on: [web]}
   cloud: {run: fake-workload, replicas: 2}
 """
 WAITS = ("backing-off", "crash-loop")
@@ -165,7 +165,8 @@ def crash_each(stack: StackUnderTest) -> None:
     assert service["last_exit"]["signal"] == signal.SIGKILL
     assert "SIGKILL" in service["last_exit"]["message"]
     assert service["last_exit"]["at"] is not None
-    assert answered_by(stack) == {r["pid"] for r in ready(stack, "web")}
+    # it is ready a moment before the gateway is told so
+    eventually(lambda: answered_by(stack) == {r["pid"] for r in ready(stack, "web")})
 
     crasher = eventually(lambda: ((s := stack.service("crasher"))["state"] in WAITS and s) or None)
     assert crasher is not None
