@@ -71,8 +71,10 @@ def test_who_takes_its_time_and_shows_that_it_lives_is_waited_for(
 
 
 def test_who_shows_no_sign_of_life_is_told_once_and_given_up(
-    line: tuple[Client, socket.socket],
+    line: tuple[Client, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # a client that slept through all of it gives up without a word
+    monkeypatch.setattr(client_module, "GIVE_UP_SECONDS", 2.0)
     client, theirs = line
     theirs.sendall(HELLO)
     told: list[Silent] = []
