@@ -329,8 +329,8 @@ def test_a_command_that_is_ended_while_it_makes_the_environment_leaves_nothing(
     )
     uv = 0
     try:
-        uv = int(eventually(lambda: told.exists() and told.read_text()))
-        eventually(lambda: sleeps(command.pid))
+        uv = int(eventually(lambda: told.exists() and told.read_text(), 60))
+        eventually(lambda: sleeps(command.pid), 60)
 
         command.send_signal(number)
 
