@@ -17,9 +17,11 @@ from devstack.gateway.load import (
     load_candidate,
     make_candidate,
 )
+from devstack.gateway.sockdiag import TcpState, tcp_sockets
 from devstack.gateway.workers import Worker, end_worker, workers_of
 from tests.gateway.parts import Client, Replica, ask, eventually, free_port, free_ports, replicas
 from tests.gateway.running import Nginx, RunningGateway, Shop, own_address, running, table
+from tests.support.processes import open_files
 from tests.support.steps import SubprocessSteps
 
 
@@ -30,6 +32,22 @@ def with_service(config: GatewayConfig, name: str, at: Listen) -> GatewayConfig:
 
 def serving(gateway: RunningGateway) -> list[Worker]:
     return [each for each in workers_of(gateway.process.pid) if not each.is_leaving]
+
+
+async def give_each_something_to_do(gateway: RunningGateway, kept: list[Client]) -> None:
+    """Websockets, which do not end, until each worker has one: who takes a connection is theirs to say."""
+    at = gateway.shop.orders
+
+    def is_idle(worker: Worker) -> bool:
+        found = tcp_sockets(TcpState.ESTABLISHED, at.port)
+        own = {f"socket:[{each.inode}]" for each in found if each.address == at.address}
+        return own.isdisjoint(open_files(worker.pid))
+
+    await eventually(lambda: len(serving(gateway)) == gateway.live.settings.workers)
+    while any(map(is_idle, serving(gateway))):
+        client = Client(at.address, at.port)
+        kept.append(await client.__aenter__())
+        assert await client.upgrade() == 101
 
 
 def test_a_new_service_and_route_are_in_force_when_load_returns(
@@ -198,11 +216,7 @@ def test_f07_past_eight_generations_the_oldest_is_ended(nginx: Nginx, tmp_path: 
             kept: list[Client] = []
             try:
                 for generation in range(9):
-                    # Both workers of every generation have something that does not end.
-                    for _ in range(6):
-                        client = Client(shop.orders.address, 8080)
-                        kept.append(await client.__aenter__())
-                        assert await client.upgrade() == 101
+                    await give_each_something_to_do(gateway, kept)
                     at = Listen(own_address(), 8080)
                     await gateway.load(with_service(shop.config(), f"extra{generation}", at), now)
                     leaving = [w for w in workers_of(gateway.process.pid) if w.is_leaving]
