@@ -2,7 +2,6 @@
 
 import json
 import signal
-import socket
 import subprocess
 import time
 import urllib.error
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from devstack.packs.base import Prepared
+from tests.support.engines import free_port
 
 START_SECONDS = 60.0
 
@@ -90,9 +90,3 @@ def started(
         if process.poll() is None:
             process.kill()
         process.wait(20)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
