@@ -24,7 +24,7 @@ from devstack.core.plain import to_plain
 from devstack.keeper.places import PlaceRefused, Places, remove_entry
 from devstack.steps import Progress
 from tests.api.scripted import STACK, running_state
-from tests.api.served import Served, open_client, serving
+from tests.api.served import PATIENCE, Served, open_client, serving
 from tests.support.modes import watched_modes
 from tests.support.processes import eventually
 
@@ -51,9 +51,9 @@ def client_of(served: Served) -> Client:
 
 
 def raw(served: Served, *lines: bytes) -> list[dict[str, object]]:
-    """What the server says to bytes, until it closes or says nothing for a while."""
+    """What the server says to bytes, until it closes."""
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(5)
+        connection.settimeout(PATIENCE)
         connection.connect(served.places.control_socket)
         data = b""
         with contextlib.suppress(ConnectionResetError, BrokenPipeError):

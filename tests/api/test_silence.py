@@ -39,8 +39,8 @@ def line() -> Iterator[tuple[Client, socket.socket]]:
 def test_who_takes_its_time_and_shows_that_it_lives_is_waited_for(
     line: tuple[Client, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "SIGN_SECONDS", 1.0)  # which a busy machine has for a sign
-    monkeypatch.setattr(client_module, "GIVE_UP_SECONDS", 2.0)
+    monkeypatch.setattr(client_module, "SIGN_SECONDS", 2.0)  # which a busy machine has for a sign
+    monkeypatch.setattr(client_module, "GIVE_UP_SECONDS", 20.0)
     client, theirs = line
     signs: list[int] = []
 
