@@ -25,6 +25,7 @@ services:
   crasher: {run: fake, port: none, script: exit_after=3 code=3, depends_on: [web]}
   cloud: {run: fake-workload, replicas: 2}
 """
+LIMIT_SECONDS = 60
 WAITS = ("backing-off", "crash-loop")
 """What a service is that ends again and again: the second after five times in a row."""
 WEB = """\
@@ -136,7 +137,7 @@ def scale_each(stack: StackUnderTest) -> None:
         stack.devstack("scale", f"{name}=1")
         service = stack.service(name)
         assert (service["desired"], service["ready"]) == (1, 1)
-        eventually(partial(has_replicas, stack, name, 1))
+        eventually(partial(has_replicas, stack, name, 1), LIMIT_SECONDS)
         stack.devstack("scale", f"{name}=file")
         service = stack.service(name)
         assert (service["desired"], service["ready"], service["overridden"]) == (2, 2, False)
@@ -157,7 +158,7 @@ def crash_each(stack: StackUnderTest) -> None:
             None,
         )
 
-    found = eventually(replaced)
+    found = eventually(replaced, LIMIT_SECONDS)
     assert found is not None
     assert found["restarts"] == first["restarts"] + 1
     assert found["pid"] != first["pid"]
@@ -166,10 +167,9 @@ def crash_each(stack: StackUnderTest) -> None:
     assert "SIGKILL" in service["last_exit"]["message"]
     assert service["last_exit"]["at"] is not None
     # it is ready a moment before the gateway is told so
-    eventually(lambda: answered_by(stack) == {r["pid"] for r in ready(stack, "web")})
+    eventually(lambda: answered_by(stack) == {r["pid"] for r in ready(stack, "web")}, LIMIT_SECONDS)
 
-    crasher = eventually(lambda: ((s := stack.service("crasher"))["state"] in WAITS and s) or None)
-    assert crasher is not None
+    crasher = eventually(lambda: waits(stack, "crasher"), LIMIT_SECONDS)
     assert (crasher["last_exit"]["code"], crasher["last_exit"]["signal"]) == (3, None)
     assert "exited with code 3" in crasher["reason"]
     assert "exited with code 3" in stack.devstack("why", "crasher").out
