@@ -36,7 +36,9 @@ def jetstream(server: Server, subject: str, request: object) -> dict[str, object
             + body
             + b"\r\n"
         )
-        size = int(answers.readline().split()[-1])
+        # a server that takes a moment asks for a sign of life first
+        message = next(line for line in answers if line.startswith(b"MSG "))
+        size = int(message.split()[-1])
         answer = json.loads(answers.read(size))
         answers.close()
     assert isinstance(answer, dict)

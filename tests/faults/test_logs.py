@@ -14,6 +14,7 @@ from tests.support.processes import eventually
 from tests.support.stacks import StackUnderTest, write_stack
 
 LAST = "PANIC no newline"
+WORDS = f"a\n{LAST}".encode()
 STACK = """\
 name: last-words
 services:
@@ -37,10 +38,14 @@ def stack(tmp_path: Path) -> Iterator[StackUnderTest]:
         yield made
 
 
+def written(stack: StackUnderTest, service: str) -> list[bytes]:
+    files = (stack.folder / ".devstack" / "logs" / service).glob("*/*.log")
+    return [file.read_bytes() for file in files]
+
+
 def assert_kept(stack: StackUnderTest, service: str, told: Path) -> None:
     """Both lines, and the last one flagged: in the file, in `logs`, in the attached `up`."""
-    files = list((stack.folder / ".devstack" / "logs" / service).glob("*/*.log"))
-    assert [file.read_bytes() for file in files] == [f"a\n{LAST}".encode()]
+    assert written(stack, service) == [WORDS]
     assert stack.devstack("logs", "--raw", service).out == f"a\n{LAST}"
     lines = [
         json.loads(line) for line in stack.devstack("logs", "--json", service).out.splitlines()
@@ -65,6 +70,7 @@ def test_d01_the_last_line_without_newline_is_told_everywhere_also_after_kill_9(
         assert stack.service("crasher")["last_exit"]["code"] == 1
         assert_kept(stack, "crasher", told)
 
+        eventually(lambda: written(stack, "killed") == [WORDS])
         [killed] = stack.pids("killed")
         os.kill(killed, signal.SIGKILL)
         eventually(lambda: stack.service("killed")["last_exit"], 10)

@@ -21,9 +21,10 @@ def test_what_was_killed_is_told_when_the_warden_is_lost_while_the_run_ends(
         async with running_keeper(places) as keeper:
             process = await up(keeper, worst("a", tag, "deaf", f"ready={ready}"), ready)
             pid, warden = keeper.greeting.pid, keeper.greeting.warden
+            os.kill(pid, signal.SIGSTOP)  # however late the second loss: the run has not ended yet
             keeper.close()
-            await eventually_async(lambda: not os.path.lexists(places.keeper_socket))
             os.kill(warden, signal.SIGKILL)
+            os.kill(pid, signal.SIGCONT)
             await eventually_async(lambda: not is_alive(pid))
             (run,) = marks.runs_in(places.folder)
 

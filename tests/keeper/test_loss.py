@@ -195,8 +195,11 @@ def test_a16_the_controller_is_killed_together_with_keeper_or_warden(
     told = stage.start(services(stage), mode=mode)
     wait_until_all_log(stage)
 
+    os.kill(told["keeper"], signal.SIGSTOP)  # so that it starts no controller between the two
     os.kill(told["pid"], signal.SIGKILL)
     os.kill(told[victim], signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(told["keeper"], signal.SIGCONT)
 
     stage.kill_controller(told)
     stage.assert_nothing_left()
