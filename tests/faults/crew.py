@@ -31,7 +31,11 @@ class Crew:
     def kill(self, *who: str) -> float:
         """Kill -9 at once; the moment of it."""
         moment = time.monotonic()
+        if len(who) > 1:
+            self.freeze("keeper")  # so that it starts no controller between two of them
         self._signal(who, signal.SIGKILL)
+        if len(who) > 1 and "keeper" not in who:
+            self._signal(("keeper",), signal.SIGCONT)
         return moment
 
     def kill_everybody(self) -> None:

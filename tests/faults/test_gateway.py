@@ -158,7 +158,7 @@ def test_f02_all_replicas_are_killed_under_requests_and_none_fails_once_one_is_r
         killed = time.monotonic()
         for pid in before:
             os.kill(pid, signal.SIGKILL)
-        eventually(lambda: is_ready(doors) and not set(before) & set(doors.pids("web")), 30)
+        eventually(lambda: not set(before) & set(doors.pids("web")) and is_ready(doors), 30)
         count = len(caller.answers)
         eventually(lambda: len(caller.answers) > count + 500, 60)
     finally:
@@ -183,7 +183,8 @@ def caller_gap(caller: Caller) -> float:
 
 
 def is_replaced(stack: StackUnderTest, pid: int) -> bool:
-    return is_ready(stack) and pid not in stack.pids("web")
+    # in this order: before it is seen to be gone the stack is ready with it
+    return pid not in stack.pids("web") and is_ready(stack)
 
 
 def test_f02_replicas_bounced_one_after_the_other_fail_no_request(doors: StackUnderTest) -> None:

@@ -74,12 +74,13 @@ def replicas(stack: StackUnderTest) -> dict[str, int]:
 def wait_ready_again(stack: StackUnderTest, crew: Crew) -> Crew:
     """The controller lives on: a new keeper, all ready, nothing left of the killed run."""
 
-    def with_new_keeper() -> Crew | None:
-        now = crew_if_there(stack) if is_ready(stack) else None
-        return now if now is not None and now.run_id != crew.run_id else None
+    def has_new_keeper() -> bool:
+        now = crew_if_there(stack)
+        return now is not None and now.run_id != crew.run_id
 
-    after = eventually(with_new_keeper, READY_AGAIN_SECONDS)
-    assert after is not None
+    # in this order: until the controller sees that its keeper is gone, all is ready
+    eventually(lambda: has_new_keeper() and is_ready(stack), READY_AGAIN_SECONDS)
+    after = crew_of(stack)
     assert after.controller == crew.controller
     assert crew.alive(spared=[crew.controller]) == []
     return after
