@@ -192,13 +192,13 @@ def edited(path: Path, old: str, new: str) -> Iterator[None]:
 
 
 def current(stack: StackUnderTest, service: str) -> list[int]:
-    """Pids of a service's replicas, those aside that only finish what they began."""
-    return not_draining(stack.service(service))
+    """Pids of a service's replicas, those aside that are on their way out."""
+    return staying(stack.service(service))
 
 
-def not_draining(service: dict[str, Any]) -> list[int]:
-    """As `current`, of a service as `status` told it."""
-    return [r["pid"] for r in service["replicas"] if not r["draining"]]
+def staying(service: dict[str, Any]) -> list[int]:
+    """As `current`, of a service as `status` told it: what has no callers is stopped undrained."""
+    return [r["pid"] for r in service["replicas"] if not r["draining"] and r["phase"] != "stopping"]
 
 
 def word_of(stack: StackUnderTest, service: str) -> str:

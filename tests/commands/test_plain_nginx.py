@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands.kit import PYTHON, KeepAlive, ask, free_port, speaker
+from tests.commands.kit import PYTHON, KeepAlive, ask, current, free_port, speaker
 from tests.support.stacks import stack_in, write_stack
 
 PLAIN = os.environ.get("TEST_PLAIN_NGINX", "")
@@ -42,7 +42,7 @@ def test_a_stack_runs_scales_and_renews_its_code_on_it_without_a_lost_request(
             (folder / "speaker.py").write_text(speaker("two"))
             stack.devstack("restart", "speaker")
             assert ask(stack.gateway)[1]["word"] == "two"
-            assert not pids & set(stack.pids("speaker"))
+            assert not pids & set(current(stack, "speaker"))
             stack.devstack("scale", "speaker=1")
             assert ask(stack.gateway)[1]["word"] == "two"
 

@@ -14,8 +14,8 @@ from tests.commands.kit import (
     eventually,
     free_port,
     listener,
-    not_draining,
     speaker,
+    staying,
 )
 from tests.support.stacks import StackUnderTest, running, write_stack
 
@@ -70,7 +70,7 @@ class Town:
 
     def pids(self) -> dict[str, list[int]]:
         """Those that serve, of every service that is there: one look, as services come and go."""
-        return {s["name"]: not_draining(s) for s in self.stack.status()["services"]}
+        return {s["name"]: staying(s) for s in self.stack.status()["services"]}
 
 
 @pytest.fixture(scope="module")
