@@ -46,6 +46,16 @@ def health(shop: StackUnderTest, name: str) -> dict[str, Any]:
     return found
 
 
+def are_well(shop: StackUnderTest) -> bool:
+    """Whether each service says so itself: one has found its database again later than that was ready."""
+    services = [shop.service(name) for name in ("auth", "orders", "payments")]
+    return all(
+        httpx.get(f"http://{r['address']}/healthz", timeout=10, trust_env=False).status_code == 200
+        for service in services
+        for r in service["replicas"]
+    )
+
+
 def test_a_customer_registers_logs_in_orders_and_pays_through_the_gateway(
     shop: StackUnderTest,
 ) -> None:
@@ -125,6 +135,7 @@ def test_the_shop_sells_after_a_part_was_killed(shop: StackUnderTest, part: str)
         lambda: all(s["state"] == "ready" for s in shop.status()["services"]), READY_AGAIN_SECONDS
     )
     assert not is_alive(before["pid"])
+    eventually(lambda: are_well(shop), 30)
     shop.up()  # and the gateway knows them
 
     assert shop.gateway == base
