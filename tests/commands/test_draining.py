@@ -47,6 +47,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+http.server.ThreadingHTTPServer.request_queue_size = 64
 http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
 '''
 STACK = f"""\
@@ -121,7 +122,7 @@ def test_no_request_is_lost_when_a_service_that_cuts_them_on_term_is_replaced_or
         for url in entries
         for method in ("GET", "POST")
         for keeps in (True, False)
-        for _ in range(2)
+        for _ in range(4)  # each replica holds some, whatever turns the quick ones take between
     ]
     held = blunt.folder / "held"
     quick = [KeepAlive(url) for url in entries]

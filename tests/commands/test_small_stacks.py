@@ -523,10 +523,10 @@ services:
 
     # from here to the sixth start nothing is asked: all that is used is used for the loop
     used, since = cpu_seconds_of(crew), time.monotonic()
-    gaps = [later - earlier for earlier, later in itertools.pairwise(starts())]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(starts()[:5])]
     for gap, wanted in zip(gaps, (0.5, 1.0, 2.0, 4.0), strict=True):
         assert wanted * 0.75 <= gap <= wanted * 1.25 + 5, gaps
-    eventually(lambda: len(starts()) == 6, "it is still tried", 30)
+    eventually(lambda: len(starts()) >= 6, "it is still tried", 30)
     share = (cpu_seconds_of(crew) - used) / (time.monotonic() - since)
     assert share < 0.01, f"{share:.2%} of a core for a crash loop"
 

@@ -22,6 +22,7 @@ GAPS = {
 }
 
 
+@pytest.mark.timeout(400)  # a fresh machine fetches the servers first
 @pytest.mark.parametrize(("engine", "real"), [("mysql", "mysqld"), ("mongodb", "mongod")])
 def test_up_status_and_why_name_a_stand_in_with_its_gaps_and_warn_of_nobody_else(
     make: Make, engine: str, real: str

@@ -37,6 +37,7 @@ def greeting(stack: StackUnderTest) -> str:
     return str(answer["greeting"]) if status == 200 else f"{status} {answer}"
 
 
+@pytest.mark.timeout(400)  # a fresh machine fetches what the strangers need first
 def test_two_checkouts_run_at_the_same_time_and_do_not_meet(tmp_path: Path) -> None:
     first_folder = copy_strangers(tmp_path / "first")
     second_folder = copy_strangers(tmp_path / "second")
@@ -101,7 +102,7 @@ def stack_of_user() -> Iterator[StackOfUser]:
         shutil.rmtree(place)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(500)  # with the copy of the cache, a gigabyte
 @pytest.mark.skipif(os.geteuid() != 0, reason="the other tests ran as an ordinary user already")
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="no setpriv to become a user with")
 @pytest.mark.skipif(not Path(SYSTEM_PYTHON).exists(), reason=f"no {SYSTEM_PYTHON}")
