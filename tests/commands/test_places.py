@@ -122,7 +122,7 @@ def test_down_while_it_still_prepares_leaves_nothing(tmp_path: Path) -> None:
         stack.assert_nothing_left(within=2.0)
 
         stack.devstack("up", "-d")
-        until_state(stack, "well", "ready", 60)
+        until_state(stack, "well", "ready", 150)  # a fresh machine fetches it first
 
 
 def test_a_killed_controller_of_a_detached_stack_is_followed_by_one_that_knows_all(
