@@ -56,7 +56,8 @@ class Session:
         self._timeout = timeout
         self._requests: dict[object, Callable[[Answer], None]] = {}
         self._exit_code: int | None = None
-        self._has_lease = False
+        self._has_lease: bool | None = False if detached else None
+        """Whether the stack ends with this process; None until that is told."""
         self._summary: Mapping[str, Any] = {}
         self._signals: list[int] = []
         self._times_asked = 0
@@ -117,12 +118,12 @@ class Session:
         readable = ready((self._client.fileno(), woken), min(waits, TICK_SECONDS))
         if woken in readable:
             os.read(woken, 1024)
-        while self._signals and self._exit_code is None:
-            self._on_signal(self._signals.pop(0))
-        if self._client.fileno() in readable and self._exit_code is None:
+        if self._client.fileno() in readable:
             self._read()
         elif self._is_waiting():
             self._mind_silence()
+        while self._signals and self._exit_code is None and self._knows_what_a_signal_means():
+            self._on_signal(self._signals.pop(0))
         if self._follower is not None and self._exit_code is None:
             self._show_logs(self._follower)
         self._screen.tick()
@@ -308,14 +309,22 @@ class Session:
 
     # ── the end ───────────────────────────────────────────────────────────────────────────────
 
+    def _knows_what_a_signal_means(self) -> bool:
+        """The lease is told at once: the first signal waits for that, a second one does not."""
+        return self._has_lease is not None or len(self._signals) > 1
+
     def _on_signal(self, number: int) -> None:
         code = talk.INTERRUPTED if number == signal.SIGINT else talk.TERMINATED
         if number == signal.SIGHUP:
             self._screen = SilentScreen()
         if not self._has_lease:
             # nothing is sent: an apply that is under way goes on
+            known = f"{self._name} runs on; devstack down stops it"
+            unknown = f"devstack status tells whether {self._name} runs on"
             self._screen.settle()
-            self._screen.say(f"no longer following: {self._name} runs on; devstack down stops it")
+            self._screen.say(
+                f"no longer following: {unknown if self._has_lease is None else known}"
+            )
             self._exit_code = code
             return
         self._times_asked += 1
