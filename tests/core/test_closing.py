@@ -43,6 +43,25 @@ def test_a_gateway_that_does_not_answer_is_not_waited_for() -> None:
     assert core.tell(e.RoutesFailed("no answer")) == ["stop web.1#1: down"]
 
 
+def test_a_gateway_that_does_not_answer_is_not_waited_for_however_late_that_is_acted_on() -> None:
+    core = shop()
+    core.tell(e.DownRequested())
+    core.record(e.RoutesFailed("no answer"))
+
+    assert core.wait(60) == ["stop web.1#1: down", "routes"]
+
+
+def test_a_gateway_that_did_not_answer_before_is_asked_once_more() -> None:
+    core = shop()
+    core.tell(e.ReadinessChanged("web.1#1", ready=False, reason="503"))
+    core.tell(e.RoutesFailed("no answer"))
+
+    core.tell(e.DownRequested())
+    assert core.holds("web") == ["stops when the gateway routes to nobody"]
+    core.wait(1)
+    assert core.routed()[0] == "stop web.1#1: down"
+
+
 def test_a_closing_stack_prepares_starts_and_restarts_nothing() -> None:
     core = shop()
     core.tell(e.SourceChanged("idle", "source-2"), e.DownRequested())

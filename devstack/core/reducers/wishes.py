@@ -88,5 +88,6 @@ def start_requested(state: State, event: e.StartRequested) -> State:
 
 
 def down_requested(state: State, event: e.DownRequested) -> State:
-    """Overrides live until `down`."""
-    return replace(state, closing=event.cause, overrides={})
+    """Overrides live until `down`. Whether NGINX answers is found out once more."""
+    gateway = replace(state.gateway, routes_error="", routes_failures=0)
+    return replace(state, closing=event.cause, overrides={}, gateway=gateway)

@@ -19,8 +19,8 @@ def stop_in_order(state: State, draft: Draft) -> None:
             continue
         if waiting[name]:
             draft.hold(name, replica.slot, f"stops after {', '.join(waiting[name])}")
-        elif _is_routed(state, replica) and draft.now >= state.gateway.routes_retry_at:
-            # an NGINX that was just found not to answer is not waited for
+        elif _is_routed(state, replica) and not state.gateway.routes_error:
+            # an NGINX that was found not to answer meanwhile is not waited for
             draft.hold(name, replica.slot, "stops when the gateway routes to nobody")
         else:
             draft.op(replica.id, StopReplica(replica.id, state.closing))
