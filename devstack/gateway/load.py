@@ -1,8 +1,9 @@
 """How NGINX gets a new configuration: candidate, checks, rename, HUP, and proof that it is in force.
 
 HUP has no reply, `nginx -t` does not see a busy port, and a first new answer proves nothing: a
-configuration is loaded when every earlier worker is gone or calls itself shutting down and the error
-log has no new `emerg`. Whatever fails, the old configuration stays.
+configuration is loaded when every earlier worker is gone or calls itself shutting down. It is refused
+when the error log has a new `emerg` after which NGINX does not try again. Whatever fails, the old
+configuration stays.
 """
 
 import asyncio
@@ -29,6 +30,8 @@ MOST_GENERATIONS = 8
 
 _CONFIRM_SECONDS = 15.0
 _LOOK_SECONDS = 0.005
+_TRIES_AGAIN = re.compile(r"(?:bind|listen)\(\) to ")
+"""It does so five times, half a second apart, and then says `still could not bind()` (ngx_open_listening_sockets)."""
 _BLAMED_LINE = re.compile(re.escape(CANDIDATE_NAME) + r":(\d+)")
 
 
@@ -113,7 +116,7 @@ async def make_candidate(
 
 
 def _refusal(output: str, rendered: Rendered) -> ConfigRefused:
-    complaint = _first_complaint(output) or output.strip()[-300:]
+    complaint = next(iter(_complaints(output)), "") or output.strip()[-300:]
     blamed = _BLAMED_LINE.search(complaint)
     origin = rendered.origin_of(int(blamed[1])) if blamed else ""
     return ConfigRefused(complaint or "NGINX does not say why", origin)
@@ -215,8 +218,9 @@ async def _confirm(
     try:
         async with asyncio.timeout(_CONFIRM_SECONDS):
             while True:
-                if complaint := _new_emerg(error_log, log_end):
-                    raise ReloadRefused(f"cannot load the gateway's configuration: {complaint}")
+                complaints = _new_emerg(error_log, log_end)
+                if not all(map(_TRIES_AGAIN.match, complaints)):
+                    raise ReloadRefused(f"cannot load the gateway's configuration: {complaints[0]}")
                 serving = [each for each in workers_of(master.pid) if not each.is_leaving]
                 if serving and not any((each.pid, each.started) in names for each in serving):
                     return
@@ -235,24 +239,23 @@ def _end_oldest(master: Master, workers: int, end: Callable[[Worker], None]) -> 
         end(each)
 
 
-def _new_emerg(error_log: Path, since: int) -> str:
+def _new_emerg(error_log: Path, since: int) -> list[str]:
     try:
         with error_log.open("rb") as log:
             log.seek(since)
-            text = log.read().decode(errors="replace")
+            return _complaints(log.read().decode(errors="replace"))
     except FileNotFoundError:
-        return ""
-    return _first_complaint(text)
+        return []
 
 
-def _first_complaint(text: str) -> str:
+def _complaints(text: str) -> list[str]:
     # `1234#1234: ` is process and thread.
-    found = re.search(r"\[emerg\] (?:\d+#\d+: )?(.*)", text)
-    return found[1] if found else ""
+    return re.findall(r"\[emerg\] (?:\d+#\d+: )?(.*)", text)
 
 
 def _last_emerg(error_log: Path) -> str:
-    return _new_emerg(error_log, max(0, _size(error_log) - 8192)) or "it ended without a reason"
+    found = _new_emerg(error_log, max(0, _size(error_log) - 8192))
+    return found[0] if found else "it ended without a reason"
 
 
 def _size(place: Path) -> int:

@@ -180,6 +180,37 @@ def test_a_port_taken_after_the_test_is_refused_by_the_reload_and_nothing_change
     asyncio.run(scenario())
 
 
+def test_a_port_that_becomes_free_while_nginx_still_tries_is_listened_on(
+    nginx: Nginx, tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        shop = Shop()
+        orders = Replica("orders.1", shop.ports[0])
+        now = table(orders=[orders])
+        async with replicas(orders), running(nginx, tmp_path, now, shop=shop) as gateway:
+            settings = gateway.live.settings
+            taken = Listen(own_address(), free_port())
+            candidate = await make_candidate(
+                with_service(gateway.config, "late", taken),
+                now,
+                settings,
+                SubprocessSteps(),
+                gateway.process.pid,
+            )
+            with socket.create_server((taken.address, taken.port)):
+                loading = asyncio.ensure_future(load_candidate(candidate, settings, gateway.master))
+                await eventually(lambda: "bind() to" in settings.error_log.read_text())
+            try:
+                await loading
+            except ReloadRefused:  # only where the port became free too late for it
+                assert "still could not bind()" in settings.error_log.read_text()
+                return
+            assert settings.config_path.read_text() == candidate.rendered.text
+            assert (await ask(taken.address, taken.port)).status == 503
+
+    asyncio.run(scenario())
+
+
 def test_f07_a_websocket_and_idle_clients_outlive_a_reload_for_another_service(
     nginx: Nginx, tmp_path: Path
 ) -> None:
