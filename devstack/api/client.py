@@ -3,7 +3,7 @@
 A reader that waits for several things at once (`up`) uses `fileno` and `arrived`; all others `ask`.
 """
 # pathlib is kept out: commands start without it
-# ruff: noqa: PTH110, PTH116, PTH123
+# ruff: noqa: PTH110, PTH116, PTH123, PTH208
 
 from __future__ import annotations
 
@@ -286,14 +286,42 @@ def lock_holder(places: Places) -> int | None:
     Looks only: to try would refuse a controller that starts. 0 where the system does not tell the pid.
     """
     try:
-        number = os.stat(places.controller_lock).st_ino
+        lock = os.stat(places.controller_lock)
         with open("/proc/locks", encoding="ascii") as file:
             for fields in map(str.split, file):
-                if len(fields) > 5 and fields[1] == "FLOCK" and fields[5].endswith(f":{number}"):
-                    return max(0, int(fields[4]))
+                if (
+                    len(fields) > 5
+                    and fields[1] == "FLOCK"
+                    and fields[5].endswith(f":{lock.st_ino}")
+                ):
+                    pid = max(0, int(fields[4]))
+                    if not pid or _has_open(pid, lock):
+                        return pid
     except FileNotFoundError:
         pass
     return None
+
+
+def _has_open(pid: int, file: os.stat_result) -> bool:
+    """Whether a process has a file open, as far as one may look.
+
+    Files of other file systems have the same numbers, and the device in `/proc/locks` is not always
+    that of stat(2) (btrfs).
+    """
+    folder = f"/proc/{pid}/fd"
+    try:
+        names = os.listdir(folder)
+    except PermissionError:
+        return True
+    except FileNotFoundError:
+        return False
+    for name in names:
+        try:
+            if os.path.samestat(os.stat(f"{folder}/{name}"), file):
+                return True
+        except FileNotFoundError:
+            pass  # closed meanwhile
+    return False
 
 
 def connect_soon(places: Places, seconds: float) -> Client | None:
