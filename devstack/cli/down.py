@@ -1,6 +1,6 @@
 """`devstack down`: stops everything, also what a dead run left; with --volumes removes data, listed first."""
 # pathlib is kept out: commands start without it
-# ruff: noqa: PTH108, PTH114, PTH116
+# ruff: noqa: PTH108, PTH114, PTH116, PTH119
 
 from __future__ import annotations
 
@@ -96,10 +96,12 @@ def _named(stack_id: str) -> Places:
 
 
 def _agree(folders: list[str], *, is_agreed: bool) -> None:
-    if not folders:
+    """Locks, and what was never whole, go without a word: their names begin with a dot."""
+    data = [folder for folder in folders if not os.path.basename(folder).startswith(".")]
+    if not data:
         talk.say("there is no data to remove")
         return
-    talk.say("this data will be removed:", *(f"  {folder}" for folder in folders))
+    talk.say("this data will be removed:", *(f"  {folder}" for folder in data))
     if not is_agreed:
         talk.confirm("remove it?", or_write="devstack down --volumes --yes")
 

@@ -410,9 +410,13 @@ class TestDown:
         elsewhere.mkdir()
         (elsewhere / "kept").touch()
         (data.parent / "linked").symlink_to(elsewhere)
+        lock = data.parent / ".orders-db.lock"
+        lock.touch()
         result = stack.devstack("down", "--volumes", "--yes")
         assert str(data) in result.err
         assert not data.exists()
+        assert not lock.exists()
+        assert "lock" not in result.text, "no data of anybody's"
         assert not os.path.lexists(data.parent / "linked")
         assert (elsewhere / "kept").exists(), "a link is removed, not what it leads to"
 
