@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from devstack.core.routes import GatewayConfig, Listen, Route, Slots, Upstream
+from devstack.core.routes import GatewayConfig, Listen, Route, RoutingTable, Slots, Upstream
 from devstack.gateway.load import (
+    Candidate,
     ConfigRefused,
     Master,
     MasterGone,
@@ -151,6 +152,14 @@ def test_a_wildcard_listener_makes_a_port_busy_at_the_start(nginx: Nginx, tmp_pa
     asyncio.run(scenario())
 
 
+async def accepted(gateway: RunningGateway, now: RoutingTable) -> tuple[Listen, Candidate]:
+    """One more address, which was free while NGINX was asked about it."""
+    late = Listen(own_address(), free_port())
+    config = with_service(gateway.config, "late", late)
+    pid = gateway.process.pid
+    return late, await make_candidate(config, now, gateway.live.settings, SubprocessSteps(), pid)
+
+
 def test_a_port_taken_after_the_test_is_refused_by_the_reload_and_nothing_changes(
     nginx: Nginx, tmp_path: Path
 ) -> None:
@@ -161,14 +170,7 @@ def test_a_port_taken_after_the_test_is_refused_by_the_reload_and_nothing_change
         async with replicas(orders), running(nginx, tmp_path, now, shop=shop) as gateway:
             settings = gateway.live.settings
             text, before = settings.config_path.read_text(), serving(gateway)
-            taken = Listen(own_address(), free_port())
-            candidate = await make_candidate(
-                with_service(gateway.config, "late", taken),
-                now,
-                settings,
-                SubprocessSteps(),
-                gateway.process.pid,
-            )
+            taken, candidate = await accepted(gateway, now)
             with socket.create_server((taken.address, taken.port)):
                 with pytest.raises(ReloadRefused, match=r"bind\(\) to .* failed"):
                     await load_candidate(candidate, settings, gateway.master)
@@ -189,14 +191,7 @@ def test_a_port_that_becomes_free_while_nginx_still_tries_is_listened_on(
         now = table(orders=[orders])
         async with replicas(orders), running(nginx, tmp_path, now, shop=shop) as gateway:
             settings = gateway.live.settings
-            taken = Listen(own_address(), free_port())
-            candidate = await make_candidate(
-                with_service(gateway.config, "late", taken),
-                now,
-                settings,
-                SubprocessSteps(),
-                gateway.process.pid,
-            )
+            taken, candidate = await accepted(gateway, now)
             with socket.create_server((taken.address, taken.port)):
                 loading = asyncio.ensure_future(load_candidate(candidate, settings, gateway.master))
                 await eventually(lambda: "bind() to" in settings.error_log.read_text())
