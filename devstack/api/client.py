@@ -313,14 +313,14 @@ def _has_open(pid: int, file: os.stat_result) -> bool:
         names = os.listdir(folder)
     except PermissionError:
         return True
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
     for name in names:
         try:
             if os.path.samestat(os.stat(f"{folder}/{name}"), file):
                 return True
-        except FileNotFoundError:
-            pass  # closed meanwhile
+        except OSError:
+            pass  # closed meanwhile, or the process ends: then proc(5) refuses to follow it
     return False
 
 

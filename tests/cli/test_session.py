@@ -4,7 +4,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -51,8 +51,9 @@ def line() -> Iterator[tuple[Client, Controller]]:
     controller.close()
 
 
-def attached(client: Client, folder: Path) -> Session:
-    return Session(
+def attached(client: Client, folder: Path, speak: Callable[[], None]) -> int:
+    """The exit code of an `up` in the foreground, while its controller speaks in another thread."""
+    session = Session(
         client,
         Places(str(folder)),
         PlainScreen("shop"),
@@ -61,6 +62,11 @@ def attached(client: Client, folder: Path) -> Session:
         waits=False,
         timeout=60,
     )
+    other = threading.Thread(target=speak)
+    other.start()
+    code = session.run({})
+    other.join(30)
+    return code
 
 
 def test_ctrl_c_before_the_lease_is_told_ends_the_stack_in_order_and_says_so(
@@ -75,10 +81,7 @@ def test_ctrl_c_before_the_lease_is_told_ends_the_stack_in_order_and_says_so(
         controller.say({"id": number, "data": {"lease": True, "logs": str(tmp_path)}})
         controller.say({"id": controller.hear("down"), "end": {"exit_code": 0, "lines": []}})
 
-    other = threading.Thread(target=speak)
-    other.start()
-    assert attached(client, tmp_path).run({}) == 130
-    other.join(30)
+    assert attached(client, tmp_path, speak) == 130
 
     told = capsys.readouterr().err
     assert "shop is stopped" in told
@@ -96,9 +99,6 @@ def test_a_second_signal_leaves_also_where_nobody_told_whose_the_stack_is(
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGTERM)  # another one: two alike may come as one
 
-    other = threading.Thread(target=speak)
-    other.start()
-    assert attached(client, tmp_path).run({}) == 130
-    other.join(30)
+    assert attached(client, tmp_path, speak) == 130
 
     assert "devstack status tells whether shop runs on" in capsys.readouterr().err
